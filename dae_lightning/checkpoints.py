@@ -1,0 +1,93 @@
+"""Checkpoints: when they are written, how they are written so that none is ever half there, how they are read."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from dae_lightning.errors import CheckpointError
+from dae_lightning.files import replacing
+from dae_lightning.model import DenoisingAutoencoder
+
+MONITOR = "val/denoising/bce"
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` after every epoch, and `best.ckpt`: the lowest val/denoising/bce so far, where images are held out.
+
+    (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:
+            return
+        score = trainer.callback_metrics.get(MONITOR)
+        improved = score is not None and (self.best is None or score < self.best)
+        if improved:
+            self.best = float(score)
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        if improved:
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes beside the old checkpoint and renames; reads plain values and tensors only.
+
+    (Lightning's own writer stages elsewhere and copies, which is not atomic across file systems, #21253.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no checkpoint of this project.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: damaged, or no checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
+        raise CheckpointError(f"{path}: no checkpoint of a denoising autoencoder")
+    return checkpoint
+
+
+def check_same_model(path: Path, model: DenoisingAutoencoder) -> None:
+    """A checkpoint of another shape or latent size cannot be gone on with.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    recorded = read_checkpoint(path)["hyper_parameters"]
+    for key in ("input_shape", "latent"):
+        if recorded.get(key) != model.hparams[key]:
+            raise CheckpointError(
+                f"{path}: has {key} {recorded.get(key)}, but the settings and data ask for {model.hparams[key]}"
+            )

@@ -1,0 +1,139 @@
+"""The commands, thin: compose and check the configuration, call the room, turn a user's mistake into one line."""
+
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dae_lightning import config, schema
+from dae_lightning.errors import CheckpointError, UserError
+
+_CHECKOUT = Path(__file__).parent.parent / "conf"
+_WHEEL = Path(__file__).parent / "conf"
+# chosen here and not by Hydra, for which a relative path means a package unless the caller is __main__
+CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
+
+
+def train() -> None:
+    """`dae-train`, `python train.py`."""
+    _command("train", _train)
+
+
+def _train(cfg: DictConfig) -> float:
+    settings = checked(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = None if settings.resume is None else find_run(settings.resume)[1]
+
+    from dae_lightning import (
+        training,
+    )  # torch and lightning take seconds: only once the configuration is right
+
+    return training.train(settings, folder, checkpoint)
+
+
+def checked(cfg: DictConfig) -> config.Train:
+    """`conf/train.yaml` as composed, with types and ranges checked; raises ConfigError."""
+    settings: config.Train = schema.check(config.Train, OmegaConf.to_container(cfg, resolve=True), "")
+    return settings
+
+
+def _command(name: str, task: Callable[[DictConfig], float]) -> None:
+    """Run a Hydra task; a mistake of the user's is one line on stderr and exit status 1."""
+
+    def job(cfg: DictConfig) -> float:
+        try:
+            return task(cfg)
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # SystemExit would skip the other jobs
+            sys.exit(f"error: {one_line(error)}")
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
+    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+    try:
+        sys.argv[1:] = resumed(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """The command line of a run that goes on: its own folder and recorded settings, and what is said on top.
+
+    Raises:
+        CheckpointError: `resume` names no run, or no checkpoint in one.
+    """
+    places = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    if not places or places[-1] in ("", "null"):
+        return arguments
+    if {"-m", "--multirun"} & set(arguments):
+        raise CheckpointError(f"resume={places[-1]}: goes on with one run; leave out -m")
+    folder, checkpoint = find_run(places[-1])
+    recorded = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    cwd = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd
+    again = [
+        *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
+        *("hydra.job.name=train", f"hydra.run.dir={_quoted(folder)}"),
+        *(argument for argument in arguments if not argument.startswith("resume=")),
+        f"resume={_quoted(checkpoint)}",
+    ]
+    if "root" in recorded.data and not any(argument.startswith("data.root=") for argument in arguments):
+        again.append(
+            f"data.root={_quoted(Path(os.path.normpath(Path(cwd, recorded.data.root))))}"
+        )  # it was relative to that folder
+    return again
+
+
+def find_run(place: str) -> tuple[Path, Path]:
+    """The run folder and the checkpoint that a user means by a run folder (its last.ckpt) or a checkpoint in one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(place).absolute()
+    checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise CheckpointError(
+            f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}"
+        )
+    folder = checkpoint.parent.parent
+    if not all((folder / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
+        raise CheckpointError(
+            f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})"
+        )
+    return folder, checkpoint
+
+
+def one_line(error: Exception) -> str:
+    """What a user has to know of an error."""
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown and not unknown[1].startswith("hydra"):
+        key, known = unknown[1], schema.keys(config.Train)
+        if key in known:
+            group = key.split(".")[0]
+            return f"{key}: not a key of the chosen {group}; another choice of {group} has it (see --help)"
+        return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: no such choice; {schema.nearest(choice, error.options)}"
+    return " ".join(str(error).split())
+
+
+def _folder_name(overrides: str) -> str:
+    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides)
+    return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value of Hydra's override grammar, in which `=` and `,` mean something."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

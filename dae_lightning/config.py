@@ -1,0 +1,155 @@
+"""The typed schema of `conf/`: what every key may be. The values, and all defaults, live in the YAML files.
+
+Light on purpose: nothing here imports torch, so that a mistyped key is answered at once.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from dae_lightning.schema import Count, Finite, NonNegative, Positive, Probability, Range, Seed, Size
+
+Beta = Annotated[float, Range(0, 1, "[)")]
+Share = Annotated[float, Range(0, 1, "(]")]
+Batches = Size | Share  # a number of Lightning steps (chunks), or a share of them
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    kind: Literal["gaussian"]
+    mean: Finite
+    sigma: NonNegative
+
+
+@dataclass(frozen=True)
+class MaskingNoise:
+    kind: Literal["masking"]
+    probability: Probability
+
+
+@dataclass(frozen=True)
+class SaltAndPepperNoise:
+    kind: Literal["salt_and_pepper"]
+    probability: Probability
+
+
+Noise = GaussianNoise | MaskingNoise | SaltAndPepperNoise
+
+
+@dataclass(frozen=True)
+class Adam:
+    kind: Literal["adam"]
+    lr: Positive
+    betas: tuple[Beta, Beta]
+    eps: Positive
+
+
+@dataclass(frozen=True)
+class AdamOneCycle:
+    kind: Literal["adam_onecycle"]
+    lr: Positive  # the highest rate of the cycle
+    betas: tuple[Beta, Beta]
+    eps: Positive
+    warmup: Probability  # share of the training in which the rate rises
+
+
+Optim = Adam | AdamOneCycle
+
+
+@dataclass(frozen=True)
+class FashionMnist:
+    kind: Literal["fashion_mnist"]
+    root: str
+    seed: Seed
+    val_size: Size | None
+
+
+@dataclass(frozen=True)
+class Idx:
+    kind: Literal["idx"]
+    root: str
+    seed: Seed
+    val_size: Size | None
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    kind: Literal["glyphs"]
+    train_size: Annotated[int, Range(1, 60_000)]
+    test_size: Annotated[int, Range(1, 60_000)]
+    seed: Seed
+    val_size: Size | None
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    kind: Literal["image_folder"]
+    root: str
+    test_fraction: Annotated[float, Range(0, 1, "()")]
+    seed: Seed
+    val_size: Size | None
+
+
+Data = FashionMnist | Idx | Glyphs | ImageFolder
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Lightning's Trainer flags; those left out here clash with what the project does itself.
+
+    (Gradient clipping and accumulation belong to automatic optimisation; checkpoints, loggers, callbacks and
+    samplers are ours.)
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Literal[1] | tuple[Size]
+    max_epochs: Count
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    enable_progress_bar: bool
+    benchmark: bool | None = None
+    check_val_every_n_epoch: Count | None = None
+    detect_anomaly: bool | None = None
+    deterministic: bool | None = None
+    enable_model_summary: bool | None = None
+    fast_dev_run: bool | Count | None = None
+    inference_mode: bool | None = None
+    limit_train_batches: Batches | None = None
+    limit_val_batches: Batches | None = None
+    limit_test_batches: Batches | None = None
+    log_every_n_steps: Size | None = None
+    max_steps: Count | None = None
+    max_time: str | None = None
+    num_sanity_val_steps: Size | None = None
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+
+
+@dataclass(frozen=True)
+class CsvLogger:
+    kind: Literal["csv"]
+
+
+@dataclass(frozen=True)
+class TensorBoardLogger:
+    kind: Literal["tensorboard"]
+    every_n_epochs: Count
+    examples: Count
+
+
+Logger = CsvLogger | TensorBoardLogger
+
+
+@dataclass(frozen=True)
+class Train:
+    """`conf/train.yaml`, whole."""
+
+    seed: Seed
+    eval_seed: Seed
+    latent: Count
+    batch_size: Count
+    steps_per_execution: Count
+    examples: Count
+    resume: str | None
+    noise: Noise
+    data: Data
+    optim: Optim
+    trainer: Trainer
+    logger: Logger

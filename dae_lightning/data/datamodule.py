@@ -1,0 +1,98 @@
+"""The LightningDataModule: one uint8 tensor per split, whole chunks on their way to the model."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from dae_lightning.data.chunks import ChunkLoader, EpochOrder
+from dae_lightning.data.images import ImageSet, ImageSource
+from dae_lightning.errors import ConfigError
+from dae_lightning.randomness import generator
+from dae_lightning.schema import Count, Seed, Size, check
+
+EVAL_BATCH = (
+    500  # images; large enough to be fast, small enough for the caches; the results do not depend on it
+)
+
+
+class ImageDataModule(LightningDataModule):
+    """Images of one source for training, validation and test.
+
+    Args:
+        source: where the images come from.
+        batch_size: images of one optimiser step.
+        steps_per_execution: optimiser steps, so batches, that one Lightning step executes (Keras' word).
+        val_size: training images held out for validation; None: a twelfth of them.
+        seed: the order of the training images in every epoch is a function of it.
+        split_seed: which training images are held out is a function of it.
+
+    Raises:
+        ConfigError: an argument out of range; on `setup`, a `val_size` that leaves no training image.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        batch_size: int,
+        steps_per_execution: int = 1,
+        val_size: int | None = None,
+        seed: int = 0,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size: int = check(Count, batch_size, "batch_size")
+        self.steps_per_execution: int = check(Count, steps_per_execution, "steps_per_execution")
+        self.val_size: int | None = check(Size | None, val_size, "val_size")
+        self.seed: int = check(Seed, seed, "seed")
+        self.split_seed: int = check(Seed, split_seed, "split_seed")
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images once, and hold out `val_size` of the training images; the test images stay as they are."""
+        if hasattr(self, "test"):
+            return
+        train, self.test = self.source.load()
+        val_size = len(train.images) // 12 if self.val_size is None else self.val_size
+        if val_size >= len(train.images):
+            raise ConfigError(
+                f"data.val_size={val_size}: must be less than the {len(train.images)} training images"
+            )
+        order = torch.randperm(len(train.images), generator=generator(self.split_seed, "split"))
+        self.train, self.val = take(train, order[val_size:]), take(train, order[:val_size])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image; known after `setup`."""
+        return tuple(self.test.images.shape[1:])
+
+    def train_dataloader(self) -> ChunkLoader:
+        order = EpochOrder(len(self.train.images), self.seed)
+        return ChunkLoader(self.train.images, self.batch_size, self.steps_per_execution, order)
+
+    def val_dataloader(self) -> ChunkLoader | list[Any]:
+        return ChunkLoader(self.val.images, EVAL_BATCH) if len(self.val.images) else []
+
+    def test_dataloader(self) -> ChunkLoader:
+        return ChunkLoader(self.test.images, EVAL_BATCH)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Bytes become floats on the device: the chunk's batches for training, (images, indices) otherwise."""
+        images, indices = batch
+        if self.trainer is not None and self.trainer.training:
+            return as_float(images).split(self.batch_size)
+        return as_float(images), indices
+
+
+def as_float(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]."""
+    return images.float() / 255
+
+
+def take(images: ImageSet, indices: Tensor) -> ImageSet:
+    """The chosen images, in that order."""
+    return ImageSet(images.images[indices], None if images.labels is None else images.labels[indices])

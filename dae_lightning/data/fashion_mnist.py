@@ -1,0 +1,159 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): torchvision fetches and parses, we verify."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import zlib
+from contextlib import nullcontext, redirect_stderr, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from io import StringIO
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from torchvision import datasets  # type: ignore[import-untyped]
+from torchvision.datasets.utils import check_integrity  # type: ignore[import-untyped]
+
+from dae_lightning.data.idx import read_idx
+from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.errors import DataError
+
+SHAPES = {
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+
+
+@dataclass(frozen=True)
+class FashionMnist:
+    """60,000 training and 10,000 test images of clothing, 28x28 grey, in `root/FashionMNIST/raw`.
+
+    `timeout` is how many seconds a server may be silent: once before its first answer, once within a file.
+    """
+
+    root: str | Path
+    timeout: float = 10.0
+
+    @property
+    def raw(self) -> Path:
+        """Where torchvision keeps the archives and the unpacked files."""
+        return Path(self.root).expanduser() / "FashionMNIST" / "raw"
+
+    def prepare(self) -> None:
+        """Fetch and unpack what is absent or damaged; what is verified costs 0.2 s and touches no network.
+
+        What lies there is only ever replaced by verified files, and never removed: it may be the only copy.
+        """
+        try:
+            self._verify()
+        except DataError as fault:
+            try:
+                self._fetch()
+            except (OSError, RuntimeError, HTTPException) as problem:
+                reason = " ".join(str(problem).split()) or type(problem).__name__
+                raise DataError(
+                    f"{fault}; Fashion-MNIST could not be fetched ({reason}): put {', '.join(_archives())} "
+                    f"into {self.raw}, or choose data=glyphs, which needs no download"
+                ) from problem
+
+    def load(self) -> Splits:
+        """Read and verify both splits: images `(N, 28, 28)` uint8, labels `(N,)` int64 from 0 to 9."""
+        self._verify()
+        train, test = (_RawFolder(str(self.raw), train=train) for train in (True, False))
+        highest = int(max(train.targets.max(), test.targets.max()))
+        if highest > 9:
+            raise DataError(f"{self.raw}: holds the label {highest}; those of Fashion-MNIST are 0 to 9")
+        return Splits(ImageSet(train.data, train.targets), ImageSet(test.data, test.targets))
+
+    def _verify(self) -> None:
+        """Raise DataError unless each file is whole, and what its archive holds where one lies beside it."""
+        for name, shape in SHAPES.items():
+            file, archive = self.raw / name, self.raw / f"{name}.gz"
+            try:
+                md5 = _archives()[archive.name]
+                if archive.exists() and not check_integrity(archive, md5):
+                    raise DataError(f"{archive}: not the official archive, whose MD5 is {md5}")
+                if (found := tuple(read_idx(file).shape)) != shape:
+                    raise DataError(f"{file}: holds {found}, but Fashion-MNIST {shape}")
+                if archive.exists() and zlib.crc32(file.read_bytes()) != _unpacked_crc32(archive):
+                    raise DataError(f"{file}: damaged, it is not what {archive.name} holds")
+            except OSError as problem:
+                raise DataError(f"{archive}: cannot be read ({problem.strerror})") from None
+
+    def _fetch(self) -> None:
+        """Let torchvision fetch and unpack in a folder apart, then move the files over what lay there."""
+        self.raw.mkdir(parents=True, exist_ok=True)
+        absent = {name: md5 for name, md5 in _archives().items() if not check_integrity(self.raw / name, md5)}
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self.raw) as folder:
+            apart = Path(folder)
+            for name in _archives().keys() - absent.keys():
+                shutil.copyfile(self.raw / name, apart / name)
+            try:
+                if absent:
+                    first = next(iter(absent))
+                    _await_answer([mirror + first for mirror in _RawFolder.mirrors], self.timeout)
+                _download(folder, self.timeout)
+            finally:  # a whole archive outlives the failure of another: the next try fetches only the rest
+                for name, md5 in absent.items():
+                    if check_integrity(apart / name, md5):
+                        os.replace(apart / name, self.raw / name)
+            for name in SHAPES:
+                os.replace(apart / name, self.raw / name)
+
+
+class _RawFolder(datasets.FashionMNIST):  # type: ignore[misc]
+    """torchvision's own, with `root` itself as its raw folder.
+
+    So it never sees `root/FashionMNIST/processed/*.pt`, left there by its old releases, which it would load
+    unverified. It counts a file as there when it is there unpacked, whatever it holds: hence `_verify`.
+    """
+
+    @property
+    def raw_folder(self) -> str:
+        return str(self.root)
+
+
+def _archives() -> dict[str, str]:
+    """The official archives' names and MD5 sums."""
+    return dict(_RawFolder.resources)
+
+
+def _unpacked_crc32(archive: Path) -> int:
+    """What the last eight bytes of a gzip file tell of its content: CRC-32, then length (RFC 1952, 2.3.1)."""
+    return int.from_bytes(archive.read_bytes()[-8:-4], "little")
+
+
+def _await_answer(urls: list[str], timeout: float) -> None:
+    """Raise TimeoutError unless a server says something, be it "no", within `timeout` seconds.
+
+    A socket's time-out starts anew at each address of a host and does not cover the look-up of its name; both
+    may take minutes: hence threads that knock, and that can be left behind.
+    """
+    answered = threading.Event()
+
+    def knock(url: str) -> None:
+        with suppress(OSError, HTTPException), urlopen(Request(url, method="HEAD"), timeout=2 * timeout):
+            pass
+        answered.set()
+
+    for url in urls:
+        threading.Thread(target=knock, args=(url,), daemon=True).start()
+    if not answered.wait(timeout):
+        raise TimeoutError(f"no answer within {timeout:g} s from {' or '.join(urls)}")
+
+
+def _download(folder: str, timeout: float) -> None:
+    """Run torchvision's download, which sets no time-out and would wait for a silent server for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout)
+    try:
+        # Its progress bars, one a file, are for a terminal: in a log they are control characters.
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):
+            _RawFolder(folder, train=False, download=True)
+    finally:
+        socket.setdefaulttimeout(before)

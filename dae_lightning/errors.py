@@ -1,0 +1,21 @@
+"""What a command tells its user in one line: the key or the file, what came, what would be right."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; commands print its text as one line, without a traceback."""
+
+
+class ConfigError(UserError, ValueError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+class DataError(UserError):
+    """Image files that are absent, damaged, or do not belong together."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or run folder that is absent, damaged, or of another model."""
+
+
+class TrainingError(UserError):
+    """A training that cannot start or go on: no such device, a loss that is not finite."""

@@ -1,0 +1,75 @@
+"""Every picture that the project draws."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from dae_lightning.files import replacing
+
+INK = "#333333"
+TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
+
+
+def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Training and validation BCE per epoch; `rows` are those of metrics.csv."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for key, label, colour in (
+        ("train/loss", "training (noisy in, noise drawn anew)", TRAINING),
+        ("val/denoising/bce", "validation, denoising (noisy in)", DENOISING),
+        ("val/reconstruction/bce", "validation, reconstruction (clean in)", RECONSTRUCTION),
+    ):
+        points = [(row["epoch"], row[key]) for row in rows if key in row]
+        if points:
+            epochs, values = zip(*points, strict=True)
+            axes.plot(
+                epochs, values, label=label, color=colour, lw=1.8, marker="." if len(points) < 25 else None
+            )
+    axes.set(xlabel="epoch", ylabel="binary cross-entropy, mean over pixels")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", lw=0.7)
+    axes.legend(frameon=False)
+    return figure
+
+
+def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:
+    """The same images in every row, a column each: `rows` maps a label to images (N, H, W) or (N, 3, H, W).
+
+    Grey from 0 to 1 whatever the values are, so that rows compare; what lies outside (noise does) is clipped.
+    """
+    wall = montage(list(rows.values()))
+    tile_height, tile_width = wall.shape[0] / len(rows), wall.shape[1] / len(next(iter(rows.values())))
+    scale = 0.9 / tile_width  # inches per pixel
+    figure = Figure(
+        figsize=(1.4 + scale * wall.shape[1], 0.5 + scale * wall.shape[0]), dpi=120, layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_yticks([(row + 0.5) * tile_height for row in range(len(rows))], list(rows), color=INK)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def montage(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of images (N, H, W) or (N, 3, H, W) as one picture (H', W') or (H', W', 3) in [0, 1], white between."""
+    gap = max(1, rows[0].shape[-1] // 14)
+    tiles = torch.stack([row.detach().float().clamp(0, 1).cpu() for row in rows])  # (R, N, [3,] H, W)
+    tiles = torch.nn.functional.pad(tiles, (0, gap, 0, gap), value=1.0)
+    if tiles.dim() == 4:
+        return tiles.permute(0, 2, 1, 3).flatten(2, 3).flatten(0, 1)[:-gap, :-gap]
+    return tiles.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-gap, :-gap]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as file:
+        FigureCanvasAgg(figure).print_png(file)

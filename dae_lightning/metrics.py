@@ -1,0 +1,76 @@
+"""How good an estimate of clean images is: BCE, PSNR and SSIM, each taken per image, then averaged over images."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+TASKS = ("reconstruction", "denoising")  # clean in, noisy in
+BCE_CLIP = (
+    1e-6  # an estimate that is no probability is clipped to [BCE_CLIP, 1 - BCE_CLIP] before its BCE is taken
+)
+
+
+def entropy(clean: Tensor) -> Tensor:
+    """H(t) = -t log t - (1 - t) log(1 - t), mean over pixels, (B,): the BCE of grey targets that no model can pass."""
+    return -(torch.xlogy(clean, clean) + torch.xlogy(1 - clean, 1 - clean)).flatten(1).mean(1)
+
+
+def bce(estimate: Tensor, clean: Tensor) -> Tensor:
+    """Binary cross-entropy of estimates of any range, clipped into (0, 1), mean over pixels, (B,)."""
+    probability = estimate.clamp(BCE_CLIP, 1 - BCE_CLIP)
+    return F.binary_cross_entropy(probability, clean, reduction="none").flatten(1).mean(1)
+
+
+def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
+    """The same of the estimate sigmoid(logits), without clipping."""
+    return F.binary_cross_entropy_with_logits(logits, clean, reduction="none").flatten(1).mean(1)
+
+
+def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
+    """10 log10(1 / MSE) in dB, (B,): the data range is 1 and the estimate is not clipped."""
+    return -10 * torch.log10((estimate - clean).square().flatten(1).mean(1))
+
+
+def ssim(estimate: Tensor, clean: Tensor) -> Tensor:
+    """Structural similarity with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5), data range 1, (B,).
+
+    Both are (B, H, W) or (B, C, H, W), H and W at least 11, the window's size; nan for images of other shapes.
+    """
+    if clean.dim() not in (3, 4) or min(clean.shape[-2:]) < 11:
+        return torch.full((len(clean),), torch.nan, device=clean.device)
+    if clean.dim() == 3:
+        estimate, clean = estimate.unsqueeze(1), clean.unsqueeze(1)
+    similarity = structural_similarity_index_measure(estimate, clean, data_range=1.0, reduction="none")
+    assert isinstance(similarity, Tensor)
+    return similarity
+
+
+class ImageQuality(Metric):
+    """Mean over images of bce, bce_excess (over the targets' entropy), psnr and, if asked for, ssim.
+
+    Sums are kept in double precision: the result does not depend on the batches in which images came.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, with_ssim: bool) -> None:
+        super().__init__()
+        self.names = ("bce", "bce_excess", "psnr") + (("ssim",) if with_ssim else ())
+        self.add_state("total", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, estimate: Tensor, clean: Tensor, logits: Tensor | None = None) -> None:
+        """`estimate` of `clean`, both (B, *input_shape); `logits` where the estimate is their sigmoid."""
+        cross_entropy = bce(estimate, clean) if logits is None else bce_of_logits(logits, clean)
+        values = [cross_entropy, cross_entropy - entropy(clean), psnr(estimate, clean)]
+        if "ssim" in self.names:
+            values.append(ssim(estimate, clean))
+        self.total += torch.stack(values).double().sum(1)
+        self.count += len(clean)
+
+    def compute(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.total / self.count, strict=True))

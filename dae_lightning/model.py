@@ -1,0 +1,227 @@
+"""The denoising autoencoder: noise, encoder, decoder, loss, and the optimiser's steps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import OneCycleLR
+
+from dae_lightning.errors import CheckpointError, TrainingError
+from dae_lightning.metrics import TASKS, ImageQuality
+from dae_lightning.noise import Noise, corrupt_each, make_noise
+from dae_lightning.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
+from dae_lightning.randomness import derive, generator
+from dae_lightning.schema import Count, Seed, check
+
+NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
+
+
+class DenoisingAutoencoder(LightningModule):
+    """A dense denoising autoencoder (Vincent et al. 2008, 2010), as a Keras teaching notebook builds it.
+
+    images -> noise -> flatten -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
+
+    Images are (B, *input_shape) floats; clean ones lie in [0, 1], noisy ones anywhere.
+
+    Args:
+        input_shape: of one image: a positive int, or a tuple or list of them.
+        latent: size of the code, at least 1.
+        noise: a corruption process, or its settings as plain values; it acts in training mode only.
+        optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
+        seed: initial weights and training noise are functions of it.
+        eval_seed: the noise on validation and test images is a function of it and of an image's place.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or range; the message names it.
+    """
+
+    def __init__(
+        self,
+        input_shape: int | Sequence[int],
+        latent: int,
+        noise: Noise | Mapping[str, Any],
+        optim: Mapping[str, Any] = NOTEBOOK_ADAM,
+        seed: int = 0,
+        eval_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.input_shape = _shape(input_shape)
+        self.latent: int = check(Count, latent, "latent")
+        self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
+        self.optim = check_optim(optim)
+        self.seed: int = check(Seed, seed, "seed")
+        self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
+
+        pixels = math.prod(self.input_shape)
+        self.encoder = nn.Linear(pixels, latent)
+        self.decoder = nn.Linear(latent, pixels)
+        self._initialise()
+        self.quality = nn.ModuleDict(
+            {f"{stage}_{task}": ImageQuality(stage == "test") for stage in ("val", "test") for task in TASKS}
+        )
+        # one Lightning step takes several optimiser steps (DESIGN: a fit's time goes into Lightning's steps)
+        self.automatic_optimization = False
+        self._noisy_val: dict[int, Tensor] = {}
+        # plain values only: the checkpoint loads with weights_only=True and needs no file beside it
+        self.save_hyperparameters(
+            {
+                "input_shape": list(self.input_shape),
+                "latent": latent,
+                "noise": self.noise.settings(),
+                "optim": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.optim).items()},
+                "seed": seed,
+                "eval_seed": eval_seed,
+            }
+        )
+
+    def _initialise(self) -> None:
+        """Keras' defaults: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
+        for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
+            nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
+        self._check_images(images)
+        return F.leaky_relu(self.encoder(images.flatten(1)), NEGATIVE_SLOPE)
+
+    def decode_logits(self, codes: Tensor) -> Tensor:
+        """Logits (B, *input_shape) of codes (B, latent)."""
+        return self.decoder(codes).unflatten(1, self.input_shape)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
+        return torch.sigmoid(self.decode_logits(codes))
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Estimates (B, *input_shape) in [0, 1] of the clean images; in training mode noise is added first."""
+        return self.decode(self.encode(self.noise(images, generator)))
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
+        if batch_idx == 0:
+            for clean in batches:
+                self._check_clean(clean)
+        step = first_step = self.trainer.global_step
+        losses = []
+        for clean in batches:
+            if step == self.trainer.max_steps:
+                break
+            loss = self._loss(clean, step)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            losses.append(loss.detach())
+            step += 1
+        return self._log_losses(torch.stack(losses), first_step, sum(map(len, batches)))
+
+    def _loss(self, clean: Tensor, step: int) -> Tensor:
+        noisy = self.noise(clean, self._generator(step))
+        return F.binary_cross_entropy_with_logits(self.decode_logits(self.encode(noisy)), clean)
+
+    def _generator(self, step: int) -> torch.Generator:
+        """The training noise is a function of (seed, step): nothing is drawn from the global generator."""
+        return torch.Generator(self.device).manual_seed(derive(self.seed, "noise", step))
+
+    def _log_losses(self, losses: Tensor, first_step: int, images: int) -> Tensor:
+        if not losses.isfinite().all():
+            step = first_step + int(losses.isfinite().logical_not().nonzero()[0])
+            raise TrainingError(
+                f"the loss of step {step} is {losses[step - first_step].item()}: lower optim.lr={self.optim.lr:g}"
+            )
+        loss = losses.mean()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=images)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
+        return optimizer if schedule is None else ([optimizer], [schedule])
+
+    def on_train_start(self) -> None:
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self._total_steps()):
+            raise CheckpointError(
+                f"the rate was planned for {schedule.total_steps} optimiser steps, not {steps}: "
+                f"a one-cycle run cannot be made longer or shorter"
+            )
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole fit. Lightning counts its own steps, and ours execute several."""
+        self.trainer.fit_loop.setup_data()  # makes the loader, as `trainer.estimated_stepping_batches` does
+        epochs = max(self.trainer.max_epochs or 1, 1)
+        batches_in = getattr(self.trainer.train_dataloader, "batches_in", int)
+        steps = batches_in(int(self.trainer.num_training_batches)) * epochs
+        return steps if self.trainer.max_steps < 0 else min(steps, self.trainer.max_steps)
+
+    # --- validation and test --------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn != "fit":
+            self._noisy_val.clear()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        clean, indices = batch
+        # the draw is the same in every epoch, and making it takes as long as the rest of the validation
+        if batch_idx not in self._noisy_val:
+            self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
+        self._judge("val", clean, self._noisy_val[batch_idx])
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        clean, indices = batch
+        self._judge("test", clean, self.corrupt_fixed(clean, indices))
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_quality("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_quality("test")
+
+    def corrupt_fixed(self, clean: Tensor, indices: Tensor) -> Tensor:
+        """Noisy images for evaluation: one fixed draw per (eval_seed, index), in whatever mode."""
+        return corrupt_each(self.noise, clean, self.eval_seed, indices)
+
+    def _judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
+        for task, images in zip(TASKS, (clean, noisy), strict=True):
+            logits = self.decode_logits(self.encode(images)).float()
+            self.quality[f"{stage}_{task}"].update(torch.sigmoid(logits), clean, logits)
+
+    def _log_quality(self, stage: str) -> None:
+        for task in TASKS:
+            quality = self.quality[f"{stage}_{task}"]
+            self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
+            quality.reset()
+
+    # --- checks ---------------------------------------------------------------------------------------------
+
+    def _check_images(self, images: Tensor) -> None:
+        expected = f"(B, {', '.join(map(str, self.input_shape))})"
+        if not images.is_floating_point():
+            raise TypeError(f"images are {images.dtype}: must be floating point, clean ones in [0, 1]")
+        if images.shape[1:] != self.input_shape:
+            raise ValueError(f"images are {tuple(images.shape)}: must be {expected}")
+
+    def _check_clean(self, clean: Tensor) -> None:
+        self._check_images(clean)
+        low, high = clean.aminmax()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"images lie in [{low:g}, {high:g}]: must lie in [0, 1] (divide bytes by 255)")
+
+
+def _shape(input_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """`input_shape` as a tuple; an int is a vector of that size."""
+    sizes = (input_shape,) if isinstance(input_shape, int) else input_shape
+    if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes):
+        raise TypeError(f"input_shape={input_shape!r}: must be an int, or a tuple or list of ints")
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"input_shape={input_shape!r}: must be positive")
+    return tuple(sizes)

@@ -1,0 +1,116 @@
+"""Corruption processes of a denoising autoencoder; they act in training mode only.
+
+Source: Vincent et al., Stacked Denoising Autoencoders, JMLR 11 (2010), section 3.3 "Types of Corruption Considered".
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dae_lightning import config
+from dae_lightning.randomness import generator as generator_of
+from dae_lightning.schema import Finite, NonNegative, Probability, check
+
+
+class Noise(nn.Module):
+    """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode."""
+
+    kind: ClassVar[str]
+    parameter_names: ClassVar[tuple[str, ...]]
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """`clean` corrupted, in whatever mode; same shape and dtype.
+
+        `generator` lies on the device of `clean`; None is torch's global one.
+        """
+        raise NotImplementedError
+
+    def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.corrupt(clean, generator) if self.training else clean
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `make_noise` makes this process again."""
+        return {"kind": self.kind} | {name: getattr(self, name) for name in self.parameter_names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.parameter_names)
+
+
+class GaussianNoise(Noise):
+    """clean + N(mean, sigma^2) per pixel, not clipped.
+
+    `mean` and `sigma` >= 0 are in units of the [0, 1] pixel range.
+    """
+
+    kind = "gaussian"
+    parameter_names = ("mean", "sigma")
+
+    def __init__(self, mean: float, sigma: float) -> None:
+        super().__init__()
+        self.mean: float = check(Finite, mean, "mean")
+        self.sigma: float = check(NonNegative, sigma, "sigma")
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator)
+
+
+class MaskingNoise(Noise):
+    """Every pixel is set to 0 with `probability`, independently of the others."""
+
+    kind = "masking"
+    parameter_names = ("probability",)
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability: float = check(Probability, probability, "probability")
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return clean.masked_fill(_uniform(clean, generator) < self.probability, 0.0)
+
+
+class SaltAndPepperNoise(Noise):
+    """Every pixel is replaced with `probability`, independently of the others: by 0 or by 1, a fair coin's choice."""
+
+    kind = "salt_and_pepper"
+    parameter_names = ("probability",)
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability: float = check(Probability, probability, "probability")
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        uniform = _uniform(clean, generator)
+        peppered = clean.masked_fill(uniform < self.probability, 0.0)
+        return peppered.masked_fill(uniform < self.probability / 2, 1.0)
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.empty_like(like).uniform_(generator=generator)  # in [0, 1)
+
+
+NOISES: dict[str, type[Noise]] = {
+    noise.kind: noise for noise in (GaussianNoise, MaskingNoise, SaltAndPepperNoise)
+}
+
+
+def make_noise(settings: Mapping[str, Any]) -> Noise:
+    """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
+    parameters = asdict(check(config.Noise, dict(settings), "noise"))
+    return NOISES[parameters.pop("kind")](**parameters)
+
+
+def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Tensor:
+    """`clean` (N, *input_shape) with one fixed draw per (seed, index): the noise of evaluation.
+
+    Image i is corrupted alike in every batch, subset and order, and on every device (the draw is the CPU's).
+    `indices` (N,) are the images' places in their data set.
+    """
+    images = clean.cpu()
+    noisy = [
+        noise.corrupt(image, generator_of(seed, "evaluation", index))
+        for image, index in zip(images, indices.tolist(), strict=True)
+    ]
+    return torch.stack(noisy).to(clean.device)

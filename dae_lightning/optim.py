@@ -1,0 +1,37 @@
+"""Optimisers and their schedules, by name."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from dae_lightning import config
+from dae_lightning.schema import check
+
+# Keras' defaults (its eps is not PyTorch's); conf/optim/adam.yaml says the same, and a test holds them together
+NOTEBOOK_ADAM: Mapping[str, Any] = MappingProxyType(
+    {"kind": "adam", "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-7}
+)
+
+
+def check_optim(settings: Mapping[str, Any]) -> config.Optim:
+    """`settings` with types and ranges checked; raises ConfigError."""
+    optim: config.Optim = check(config.Optim, dict(settings), "optim")
+    return optim
+
+
+def make_optimizer(
+    settings: config.Optim, parameters: Iterable[Parameter], total_steps: int
+) -> tuple[Optimizer, LRScheduler | None]:
+    """The optimiser and, for a rate that changes with every step, its schedule over `total_steps`."""
+    optimizer = Adam(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+    if isinstance(settings, config.Adam):
+        return optimizer, None
+    # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is
+    schedule = OneCycleLR(
+        optimizer, settings.lr, total_steps, pct_start=settings.warmup, cycle_momentum=False
+    )
+    return optimizer, schedule

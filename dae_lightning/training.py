@@ -1,0 +1,194 @@
+"""Configuration -> fit -> test -> results and figures."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from dae_lightning import config
+from dae_lightning.baselines import MeanImage, do_nothing
+from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model
+from dae_lightning.data.datamodule import ImageDataModule, as_float
+from dae_lightning.data.sources import make_source
+from dae_lightning.errors import TrainingError
+from dae_lightning.examples import Examples
+from dae_lightning.figures import loss_figure, save_figure
+from dae_lightning.history import History
+from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.progress import TrainingBar
+from dae_lightning.metrics import TASKS
+from dae_lightning.results import Scores, score, table, versions, write_results
+from dae_lightning.tensorboard import ExampleImages, make_logger
+
+
+def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) -> float:
+    """Train in the run folder, from `checkpoint` on if there is one; test, and leave results.json and figures.
+
+    Returns:
+        val/denoising/bce of the tested weights; where nothing is held out, the last training loss.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, TrainingError: one line each.
+    """
+    _quieten_lightning()
+    accelerator = _accelerator(settings)
+    data = make_data(settings)
+    data.prepare_data()
+    data.setup()
+    model = make_model(settings, data.input_shape)
+    if checkpoint is not None:
+        check_same_model(checkpoint, model)
+    history, checkpoints = History(folder / "metrics.csv"), Checkpoints(folder / "checkpoints")
+    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
+    print(_describe(data, model, trainer, folder))
+
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+    chosen = folder / "checkpoints" / ("last.ckpt" if checkpoints.best is None else "best.ckpt")
+    if chosen.exists():  # with trainer.fast_dev_run there is none
+        model = DenoisingAutoencoder.load_from_checkpoint(chosen, map_location="cpu", weights_only=True)
+    scores = test_scores(trainer, model, data)
+    print(table(scores))
+    seconds = sum(row["seconds"] for row in history.rows)
+    images = sum(row["seconds"] * row["images_per_second"] for row in history.rows)
+    write_results(
+        folder / "results.json",
+        {
+            "test": scores,
+            "epochs": len(history.rows),
+            "optimizer_steps": int(history.rows[-1]["step"]),
+            "fit_seconds": seconds,
+            "images_per_second": images / seconds,
+            "seed": settings.seed,
+            "device": _device_name(trainer),
+            "versions": versions(),
+            "config": asdict(settings),
+        },
+    )
+    draw(settings, model, data, history, folder / "figures")
+    print(f"checkpoints, metrics, results and figures: {folder}")
+    return history.rows[-1]["train/loss"] if checkpoints.best is None else checkpoints.best
+
+
+def make_data(settings: config.Train) -> ImageDataModule:
+    """The images that the configuration asks for; nothing is read yet."""
+    return ImageDataModule(
+        make_source(settings.data),
+        settings.batch_size,
+        settings.steps_per_execution,
+        settings.data.val_size,
+        settings.seed,
+        settings.data.seed,
+    )
+
+
+def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> DenoisingAutoencoder:
+    """The model that the configuration asks for, with its initial weights."""
+    return DenoisingAutoencoder(
+        input_shape,
+        settings.latent,
+        asdict(settings.noise),
+        asdict(settings.optim),
+        settings.seed,
+        settings.eval_seed,
+    )
+
+
+def make_trainer(
+    settings: config.Train,
+    accelerator: str,
+    folder: Path,
+    data: ImageDataModule,
+    callbacks: list[pl.Callback],
+) -> pl.Trainer:
+    """Lightning's Trainer with the configured flags and what this project does in its own way."""
+    flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
+    if flags["enable_progress_bar"]:
+        callbacks = [*callbacks, TrainingBar()]
+    logger: Any = False
+    if isinstance(settings.logger, config.TensorBoardLogger):
+        logger = make_logger(folder)
+        shown = Examples.choose(data.test.images, settings.logger.examples, settings.eval_seed)
+        callbacks = [*callbacks, ExampleImages(settings.logger.every_n_epochs, shown)]
+    ours: dict[str, Any] = {
+        "accelerator": accelerator,
+        "logger": logger,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": folder,
+        "use_distributed_sampler": False,  # the order of the images is ours
+    }
+    if not len(data.val.images):
+        ours["limit_val_batches"] = 0
+    defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    return pl.Trainer(**defaults | flags | ours)
+
+
+def test_scores(trainer: pl.Trainer, model: DenoisingAutoencoder, data: ImageDataModule) -> dict[str, Scores]:
+    """The model and two floors under it on the same test images with the same noise."""
+    (metrics,) = trainer.test(model, datamodule=data, verbose=False)
+    scores: dict[str, Scores] = {"model": {task: {} for task in TASKS}}
+    for name, value in metrics.items():
+        _, task, metric = name.split("/")
+        scores["model"][task][metric] = value
+    batches = int(trainer.num_test_batches[0])  # fewer than all under trainer.limit_test_batches
+    scores["noisy_input"] = score(do_nothing, _test_pairs(model.cpu(), data, batches))
+    scores["mean_image"] = score(MeanImage(data.train.images), _test_pairs(model, data, batches))
+    return scores
+
+
+def draw(
+    settings: config.Train, model: DenoisingAutoencoder, data: ImageDataModule, history: History, folder: Path
+) -> None:
+    """loss.png, train_examples.png and test_examples.png."""
+    save_figure(loss_figure(history.rows), folder / "loss.png")
+    for name, title, images in (
+        ("train", "training images", data.train.images),
+        ("test", "test images, never seen in training", data.test.images),
+    ):
+        examples = Examples.choose(images, settings.examples, settings.eval_seed)
+        save_figure(examples.figure(model, title), folder / f"{name}_examples.png")
+
+
+def _test_pairs(
+    model: DenoisingAutoencoder, data: ImageDataModule, batches: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test images as the model saw them: (clean, noisy) batches."""
+    for _, (images, indices) in zip(range(batches), data.test_dataloader(), strict=False):
+        clean = as_float(images)
+        yield clean, model.corrupt_fixed(clean, indices)
+
+
+def _accelerator(settings: config.Train) -> str:
+    """Lightning's "auto" would take other accelerators too, on which this project has never run."""
+    wanted = settings.trainer.accelerator
+    if wanted == "gpu" and not torch.cuda.is_available():
+        raise TrainingError("trainer.accelerator=gpu: torch sees no CUDA GPU here; trainer=cpu needs none")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def _describe(data: ImageDataModule, model: DenoisingAutoencoder, trainer: pl.Trainer, folder: Path) -> str:
+    sizes = [len(split.images) for split in (data.train, data.val, data.test)]
+    return (
+        f"{model.encoder.in_features} -> {model.latent} -> {model.decoder.out_features}, {model.noise}, "
+        f"on {_device_name(trainer)}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test images"
+    )
+
+
+def _quieten_lightning() -> None:
+    """What Lightning says at every start is not about this run; warnings still come through."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 with torch 2.15

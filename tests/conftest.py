@@ -1,0 +1,75 @@
+"""What the tests share: the real configuration, small data in MNIST files, and runs of both."""
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from dae_lightning import config
+from dae_lightning.commands import CONF, checked
+from dae_lightning.training import train
+
+torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
+
+Settings = Callable[..., config.Train]
+Run = Callable[..., Path]
+
+
+def write_idx(path: Path, values: torch.Tensor) -> None:
+    """uint8 values as an MNIST file, gzipped where the name says so."""
+    header = struct.pack(f">BBBB{values.dim()}I", 0, 0, 8, values.dim(), *values.shape)
+    content = header + values.numpy().tobytes()
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture(scope="session")
+def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """130 training and 40 test images of 12x12: blurred blobs, so that there is something to learn."""
+    root = tmp_path_factory.mktemp("idx")
+    generator = torch.Generator().manual_seed(0)
+    for prefix, count in (("train", 130), ("t10k", 40)):
+        coarse = torch.rand(count, 1, 4, 4, generator=generator)
+        images = torch.nn.functional.interpolate(coarse, (12, 12), mode="bilinear")[:, 0]
+        write_idx(root / f"{prefix}-images-idx3-ubyte.gz", (images * 255).to(torch.uint8))
+        write_idx(root / f"{prefix}-labels-idx1-ubyte", torch.arange(count).remainder(10).to(torch.uint8))
+    return root
+
+
+@pytest.fixture
+def settings(idx_root: Path) -> Settings:
+    """The shipped configuration with the small data and `overrides`, checked."""
+
+    def composed(*overrides: str) -> config.Train:
+        small = ["data=idx", f"data.root={idx_root}", "batch_size=8", "latent=6", "trainer=cpu", "examples=3"]
+        small += ["trainer.max_epochs=2", "steps_per_execution=4", "trainer.enable_progress_bar=false"]
+        groups = {override.split("=")[0] for override in overrides}
+        small = [override for override in small if override.split("=")[0] not in groups]
+        if "data" in groups:
+            small = [override for override in small if not override.startswith("data.")]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return checked(compose("train", [*small, *overrides]))
+
+    return composed
+
+
+@pytest.fixture
+def run(settings: Settings, tmp_path: Path) -> Run:
+    """Train with `overrides` in a folder of its own below tmp_path, from `checkpoint` on if there is one."""
+
+    def trained(name: str, *overrides: str, checkpoint: Path | None = None) -> Path:
+        train(settings(*overrides), tmp_path / name, checkpoint)
+        return tmp_path / name
+
+    return trained
+
+
+def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    """The weights in a run folder's checkpoint."""
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / name, weights_only=True)[
+        "state_dict"
+    ]
+    return state

@@ -1,0 +1,105 @@
+"""The real configurations in `conf/`: every choice and every flag trains, and the schema knows them all."""
+
+import dataclasses
+import inspect
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import yaml
+
+from dae_lightning import config
+from dae_lightning.commands import CONF
+from dae_lightning.optim import NOTEBOOK_ADAM
+from tests.conftest import Run, Settings, write_idx
+
+FLAGS = {
+    "benchmark": "true",
+    "check_val_every_n_epoch": "2",
+    "detect_anomaly": "true",
+    "deterministic": "true",
+    "devices": "[0]",
+    "enable_model_summary": "true",
+    "fast_dev_run": "true",
+    "inference_mode": "false",
+    "limit_train_batches": "3",
+    "limit_val_batches": "0.5",
+    "limit_test_batches": "1",
+    "log_every_n_steps": "2",
+    "max_steps": "5",
+    "max_time": "00:00:10:00",
+    "num_sanity_val_steps": "1",
+    "precision": "bf16-mixed",
+    "profiler": "simple",
+}
+
+
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name not in ("data", "experiment") and path.stem != "gpu"
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_trains(run: Run, choice: str) -> None:
+    if choice == "logger=tensorboard" and find_spec("tensorboard") is None:
+        pytest.skip("the extra [tensorboard] is not installed")
+    folder = run("run", choice, "trainer.max_epochs=1")
+    assert json.loads((folder / "results.json").read_text())["optimizer_steps"] == 15
+
+
+def test_glyphs_train(run: Run) -> None:
+    folder = run("run", "data=glyphs", "data.train_size=60", "data.test_size=20", "trainer.max_epochs=1")
+    assert json.loads((folder / "results.json").read_text())["optimizer_steps"] == 7  # 55 images, 8 a batch
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_an_image_folder_trains(run: Run, tmp_path: Path, rgb: bool) -> None:
+    from torch import randint, uint8
+    from torchvision.io import write_png
+
+    (tmp_path / "images").mkdir()
+    for i in range(20):
+        write_png(randint(256, (3 if rgb else 1, 12, 14), dtype=uint8), str(tmp_path / "images" / f"{i}.png"))
+    folder = run("run", "data=image_folder", f"data.root={tmp_path / 'images'}", "trainer.max_epochs=1")
+    assert (
+        json.loads((folder / "results.json").read_text())["optimizer_steps"] == 2
+    )  # 16 train, 1 of them held out
+
+
+@pytest.mark.parametrize("sigma", [2, 6])
+def test_the_notebooks_experiments_are_its_recipes(settings: Settings, sigma: int) -> None:
+    recipe = settings(
+        f"experiment=notebook_sigma{sigma}",
+        "latent=192",
+        "batch_size=32",
+        "trainer.max_epochs=100",
+    )
+    assert recipe.latent == 192
+    assert recipe.noise == config.GaussianNoise("gaussian", 0.0, sigma)
+    assert recipe.optim == config.Adam("adam", 1e-3, (0.9, 0.999), 1e-7)
+    assert recipe.data.val_size == 0
+
+
+def test_the_models_default_optimiser_is_the_configurations() -> None:
+    shipped = yaml.safe_load((CONF / "optim" / "adam.yaml").read_text())
+    assert shipped == {k: list(v) if isinstance(v, tuple) else v for k, v in NOTEBOOK_ADAM.items()}
+
+
+def test_the_schema_names_only_flags_that_the_trainer_has() -> None:
+    flags = {field.name for field in dataclasses.fields(config.Trainer)}
+    assert flags <= inspect.signature(pl.Trainer).parameters.keys()
+    tested = {"accelerator", "max_epochs", "enable_progress_bar", *FLAGS}
+    assert flags == tested
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_trainer_flag_trains(run: Run, settings: Settings, flag: str) -> None:
+    known = flag in {"precision", "devices"}
+    folder = run("run", f"{'' if known else '+'}trainer.{flag}={FLAGS[flag]}")
+    steps = json.loads((folder / "results.json").read_text())["optimizer_steps"]
+    expected = {"fast_dev_run": 4, "limit_train_batches": 2 * 12, "max_steps": 5}
+    assert steps == expected.get(flag, 2 * 15)

@@ -1,0 +1,72 @@
+"""The metrics against torch's and torchmetrics' own."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from dae_lightning import metrics
+from dae_lightning.metrics import ImageQuality
+
+CLEAN = torch.rand(9, 16, 16, generator=torch.Generator().manual_seed(0))
+ESTIMATE = torch.rand(9, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def scores(estimate: Tensor, clean: Tensor, batch: int = 9) -> dict[str, float]:
+    quality = ImageQuality(with_ssim=True)
+    for e, c in zip(estimate.split(batch), clean.split(batch), strict=True):
+        quality.update(e, c)
+    return {name: float(value) for name, value in quality.compute().items()}
+
+
+def test_psnr_is_averaged_over_images_not_over_pixels() -> None:
+    each = [peak_signal_noise_ratio(e, c, data_range=1.0) for e, c in zip(ESTIMATE, CLEAN, strict=True)]
+    assert scores(ESTIMATE, CLEAN)["psnr"] == pytest.approx(float(torch.stack(each).mean()), rel=1e-5)
+    assert metrics.psnr(torch.zeros(1, 4), torch.full((1, 4), 0.1)).item() == pytest.approx(20, rel=1e-5)
+
+
+def test_psnr_of_noise_is_taken_before_clipping() -> None:
+    """Minus 20 log10(sigma): at sigma 2, -6.02 dB."""
+    noise = 2 * torch.randn(200, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert scores(noise, torch.zeros(200, 28, 28))["psnr"] == pytest.approx(-20 * math.log10(2), abs=0.03)
+
+
+def test_bce_is_torchs_own_and_that_of_logits_the_same() -> None:
+    expected = float(F.binary_cross_entropy(ESTIMATE, CLEAN))
+    assert scores(ESTIMATE, CLEAN)["bce"] == pytest.approx(expected, rel=1e-5)
+    quality = ImageQuality(with_ssim=False)
+    quality.update(ESTIMATE, CLEAN, logits=torch.logit(ESTIMATE))
+    assert float(quality.compute()["bce"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bce_of_an_estimate_that_is_no_probability_is_finite() -> None:
+    wild = scores(torch.tensor([[-3.0, 4.0]]), torch.tensor([[0.0, 1.0]]))
+    assert wild["bce"] == pytest.approx(1e-6, rel=0.1)
+    assert scores(torch.tensor([[4.0]]), torch.tensor([[0.0]]))["bce"] == pytest.approx(
+        -math.log(1e-6), rel=0.01
+    )
+
+
+def test_no_estimate_passes_the_entropy_of_grey_targets() -> None:
+    assert scores(CLEAN, CLEAN)["bce_excess"] == pytest.approx(0, abs=1e-6)
+    assert scores((CLEAN + 0.01).clamp(0, 1), CLEAN)["bce_excess"] > 1e-5
+    assert metrics.entropy(torch.tensor([[0.0, 1.0, 0.5, 0.5]])).item() == pytest.approx(math.log(2) / 2)
+
+
+def test_ssim_is_wangs_and_undefined_without_neighbourhoods() -> None:
+    expected = structural_similarity_index_measure(ESTIMATE[:, None], CLEAN[:, None], data_range=1.0)
+    assert scores(ESTIMATE, CLEAN)["ssim"] == pytest.approx(float(expected), rel=1e-5)
+    assert scores(CLEAN, CLEAN)["ssim"] == pytest.approx(1)
+    rgb = torch.stack([ESTIMATE[:3], ESTIMATE[3:6], ESTIMATE[6:]], 1)
+    assert scores(rgb, rgb)["ssim"] == pytest.approx(1)
+    assert math.isnan(scores(ESTIMATE.flatten(1), CLEAN.flatten(1))["ssim"])
+    assert math.isnan(scores(ESTIMATE[:, :10], CLEAN[:, :10])["ssim"])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 9])
+def test_scores_do_not_depend_on_the_batches(batch: int) -> None:
+    whole, parts = scores(ESTIMATE, CLEAN), scores(ESTIMATE, CLEAN, batch)
+    assert parts == pytest.approx(whole, rel=1e-6)

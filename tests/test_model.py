@@ -1,0 +1,151 @@
+"""The model: its shapes, its equation, its training step, its checkpoint."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dae_lightning import DenoisingAutoencoder, GaussianNoise, MaskingNoise
+
+IMAGES = torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def small(**changes: Any) -> DenoisingAutoencoder:
+    return DenoisingAutoencoder(
+        **{"input_shape": (6, 4), "latent": 3, "noise": GaussianNoise(0.0, 2.0)} | changes
+    )
+
+
+class Batches(list[Any]):
+    """A loader to Lightning, which takes a plain list for several loaders."""
+
+
+def fit(model: DenoisingAutoencoder, batches: Any, **flags: Any) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"max_epochs": 1, "log_every_n_steps": 1} | flags,
+    )
+    trainer.fit(model, Batches(batches), Batches([(IMAGES, torch.arange(len(IMAGES)))]))
+    return trainer
+
+
+@pytest.mark.parametrize("shape", [24, (24,), [6, 4], (6, 4), (2, 3, 4)])
+def test_images_come_out_in_the_shape_in_which_they_went_in(shape: Any) -> None:
+    model = small(input_shape=shape).eval()
+    images = torch.rand(7, *([shape] if isinstance(shape, int) else shape))
+    assert model(images).shape == images.shape
+    assert model.encode(images).shape == (7, 3)
+
+
+@pytest.mark.parametrize("shape", ["28", 2.0, (2, 3.0), True, None, {2, 3}])
+def test_an_input_shape_of_another_type_is_a_type_error(shape: Any) -> None:
+    with pytest.raises(TypeError, match="input_shape=.*must be an int, or a tuple or list of ints"):
+        small(input_shape=shape)
+
+
+@pytest.mark.parametrize("shape", [0, -3, (2, 0), ()])
+def test_an_input_shape_that_is_not_positive_is_a_value_error(shape: Any) -> None:
+    with pytest.raises(ValueError, match="input_shape=.*must be positive"):
+        small(input_shape=shape)
+
+
+@pytest.mark.parametrize("latent", [0, -1, 2.5, "8", True])
+def test_a_latent_that_is_no_count_is_refused(latent: Any) -> None:
+    with pytest.raises(ValueError, match="latent=.*must be a whole number at least 1"):
+        small(latent=latent)
+
+
+def test_wrong_images_are_refused_by_what_they_are() -> None:
+    model = small().eval()
+    with pytest.raises(TypeError, match=r"images are torch.uint8: must be floating point"):
+        model((IMAGES * 255).to(torch.uint8))
+    with pytest.raises(ValueError, match=r"images are \(5, 4, 6\): must be \(B, 6, 4\)"):
+        model(IMAGES.transpose(1, 2))
+    with pytest.raises(ValueError, match=r"images are \(6, 4\): must be \(B, 6, 4\)"):
+        model(IMAGES[0])
+    with pytest.raises(ValueError, match=r"images lie in \[0, 255\]: must lie in \[0, 1\]"):
+        fit(small(), [torch.tensor([0.0, 255.0]).repeat(2, 6, 2)])
+
+
+def test_the_network_is_the_notebooks_equation() -> None:
+    model = small().eval()
+    x = IMAGES.flatten(1)
+    code = x @ model.encoder.weight.T + model.encoder.bias
+    code = torch.where(code > 0, code, 0.3 * code)
+    image = 1 / (1 + torch.exp(-(code @ model.decoder.weight.T + model.decoder.bias)))
+    torch.testing.assert_close(model(IMAGES), image.view_as(IMAGES))
+    assert bool((code < 0).any())  # the slope was in play
+
+
+def test_weights_are_glorot_uniform_biases_zero_and_both_a_function_of_the_seed() -> None:
+    model = small(input_shape=(28, 28), latent=256)
+    for layer in (model.encoder, model.decoder):
+        bound = math.sqrt(6 / (784 + 256))
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.01)
+        assert layer.bias.count_nonzero() == 0
+    torch.rand(1)  # the global generator has no say
+    assert torch.equal(small(seed=3).encoder.weight, small(seed=3).encoder.weight)
+    assert not torch.equal(small(seed=3).encoder.weight, small(seed=4).encoder.weight)
+
+
+def test_noise_reaches_the_encoder_while_the_trainer_trains_and_only_then() -> None:
+    """Under Keras 3 the notebook silently trains without noise: its model never tells the layer that it trains."""
+    model = small(noise=GaussianNoise(0.0, 5.0))
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    fit(model, [IMAGES])
+    assert (seen[-1] - IMAGES.flatten(1)).std().item() == pytest.approx(5, rel=0.3)
+    model.eval()(IMAGES)
+    assert torch.equal(seen[-1], IMAGES.flatten(1))
+
+
+def test_the_target_is_the_clean_image_and_the_loss_is_bce_of_the_sigmoid() -> None:
+    model = small(
+        noise=MaskingNoise(1.0), optim={"kind": "adam", "lr": 1e-12, "betas": (0.9, 0.999), "eps": 1}
+    )
+    trainer = fit(model, [IMAGES])
+    black = model.eval()(torch.zeros_like(IMAGES))  # what the encoder saw: everything is masked
+    expected = F.binary_cross_entropy(black, IMAGES)
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_chunk_of_batches_takes_as_many_optimiser_steps_as_the_batches_alone() -> None:
+    batches = [torch.rand(4, 6, 4) for _ in range(6)]
+    alone, together = small(), small()
+    steps = fit(alone, batches).global_step
+    assert fit(together, [tuple(batches[:4]), tuple(batches[4:])]).global_step == steps == 6
+    assert torch.equal(alone.encoder.weight, together.encoder.weight)
+
+
+def test_max_steps_ends_within_a_chunk() -> None:
+    trainer = fit(small(), [tuple(IMAGES for _ in range(6))], max_epochs=-1, max_steps=4)
+    assert trainer.global_step == 4
+
+
+@pytest.mark.parametrize("name", ["adam", "adam_onecycle"])
+def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str, tmp_path: Path) -> None:
+    optim = {"kind": name, "lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-7}
+    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim | ({"warmup": 0.3} if "cycle" in name else {}))
+    fit(model, [IMAGES] * 5).save_checkpoint(tmp_path / "model.ckpt")
+    loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).eval()
+    assert loaded.noise.settings() == {"kind": "gaussian", "mean": 0.5, "sigma": 6.0}
+    assert loaded.hparams == model.hparams
+    assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
+    assert torch.equal(loaded(IMAGES), loaded(IMAGES))  # no noise
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
+    model = small()
+    with torch.no_grad():
+        model.decoder.bias.fill_(math.inf)
+    with pytest.raises(Exception, match=r"the loss of step 0 is (nan|inf): lower optim.lr=0.001"):
+        fit(model, [tuple([IMAGES] * 3)])

@@ -1,0 +1,109 @@
+"""The laws of the corruption processes."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dae_lightning import GaussianNoise, MaskingNoise, SaltAndPepperNoise
+from dae_lightning.noise import NOISES, Noise, corrupt_each, make_noise
+from dae_lightning.randomness import generator
+
+PROCESSES = [GaussianNoise(0.1, 2.0), MaskingNoise(0.3), SaltAndPepperNoise(0.3)]
+each_process = pytest.mark.parametrize("noise", PROCESSES, ids=lambda noise: noise.kind)
+CLEAN = torch.rand(40, 28, 28, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1  # in [0.1, 0.9]
+
+
+@each_process
+def test_noise_is_silent_in_evaluation(noise: Noise) -> None:
+    assert noise.eval()(CLEAN) is CLEAN
+
+
+@each_process
+def test_noise_acts_in_training_and_leaves_its_input_alone(noise: Noise) -> None:
+    before = CLEAN.clone()
+    noisy = noise.train()(CLEAN, generator(0))
+    assert noisy.shape == CLEAN.shape
+    assert not torch.equal(noisy, CLEAN)
+    assert torch.equal(CLEAN, before)
+
+
+@each_process
+def test_one_generator_gives_one_noise_and_the_global_one_is_left_alone(noise: Noise) -> None:
+    state = torch.get_rng_state()
+    assert torch.equal(noise.corrupt(CLEAN, generator(3)), noise.corrupt(CLEAN, generator(3)))
+    assert not torch.equal(noise.corrupt(CLEAN, generator(3)), noise.corrupt(CLEAN, generator(4)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@each_process
+def test_settings_make_the_same_process_again(noise: Noise) -> None:
+    again = make_noise(noise.settings())
+    assert type(again) is type(noise)
+    assert again.settings() == noise.settings()
+
+
+@given(mean=st.floats(-2, 2), sigma=st.floats(0, 10), seed=st.integers(0, 2**31))
+def test_gaussian_noise_has_its_mean_and_sigma_and_is_not_clipped(
+    mean: float, sigma: float, seed: int
+) -> None:
+    noise = (GaussianNoise(mean, sigma).corrupt(CLEAN, generator(seed)) - CLEAN).double()
+    n = noise.numel()
+    # six standard errors, and the rounding of float32 sums
+    assert abs(noise.mean() - mean) <= 6 * sigma / math.sqrt(n) + 1e-6 * (1 + abs(mean))
+    assert abs(noise.std() - sigma) <= 6 * sigma / math.sqrt(2 * n) + 1e-6 * (1 + abs(mean))
+    if sigma > 1:
+        assert (CLEAN + noise).min() < -0.5
+        assert (CLEAN + noise).max() > 1.5
+
+
+@given(probability=st.floats(0, 1), seed=st.integers(0, 2**31))
+def test_masking_sets_its_share_of_pixels_to_zero_and_no_other(probability: float, seed: int) -> None:
+    noisy = MaskingNoise(probability).corrupt(CLEAN, generator(seed))
+    masked = noisy != CLEAN
+    assert bool((noisy[masked] == 0).all())
+    bound = 6 * math.sqrt(probability * (1 - probability) / CLEAN.numel()) + 1e-9
+    assert abs(masked.double().mean() - probability) <= bound
+
+
+@given(probability=st.floats(0, 1), seed=st.integers(0, 2**31))
+def test_salt_and_pepper_are_equally_likely(probability: float, seed: int) -> None:
+    noisy = SaltAndPepperNoise(probability).corrupt(CLEAN, generator(seed))
+    hit = noisy != CLEAN
+    assert set(noisy[hit].unique().tolist()) <= {0.0, 1.0}
+    half = probability / 2
+    bound = 6 * math.sqrt(half * (1 - half) / CLEAN.numel()) + 1e-9
+    for value in (0.0, 1.0):
+        assert abs((noisy[hit] == value).double().sum() / CLEAN.numel() - half) <= bound
+
+
+@each_process
+def test_evaluation_noise_is_a_function_of_the_image_not_of_its_batch(noise: Noise) -> None:
+    indices = torch.arange(40)
+    whole = corrupt_each(noise, CLEAN, 5, indices)
+    chosen = torch.tensor([31, 2, 17])
+    assert torch.equal(corrupt_each(noise, CLEAN[chosen], 5, chosen), whole[chosen])
+    assert not torch.equal(corrupt_each(noise, CLEAN, 6, indices), whole)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GaussianNoise(0, -1), "sigma=-1: must be a number at least 0"),
+        (lambda: GaussianNoise(math.nan, 1), "mean=nan: must be a number finite"),
+        (lambda: MaskingNoise(1.5), r"probability=1.5: must be a number in \[0, 1\]"),
+        (lambda: make_noise({"kind": "pink"}), "noise.kind=pink: must be one of gaussian"),
+        (lambda: make_noise({"kind": "gaussian", "sigma": 1}), "noise.mean: missing"),
+        (lambda: make_noise({"kind": "masking", "sigma": 1}), "noise.sigma=1: no such key"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_every_process_has_its_name_in_the_table() -> None:
+    assert {name: type(noise) for name, noise in zip(NOISES, PROCESSES, strict=True)} == NOISES

@@ -1,0 +1,6 @@
+"""Train the denoising autoencoder: `python train.py noise.sigma=6 latent=192`; `python train.py --help` says more."""
+
+from dae_lightning.commands import train
+
+if __name__ == "__main__":
+    train()
