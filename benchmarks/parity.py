@@ -53,7 +53,9 @@ def ours(experiment: str, root: str, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         train(settings, Path(folder))
         with (Path(folder) / "metrics.csv").open() as file:
-            losses = {f"train/loss, epoch {row['epoch']}": float(row["train/loss"]) for row in csv.DictReader(file)}
+            losses = {
+                f"train/loss, epoch {row['epoch']}": float(row["train/loss"]) for row in csv.DictReader(file)
+            }
         scores = json.loads((Path(folder) / "results.json").read_text())["test"]["model"]
     return losses | {f"{task}/{name}": scores[task][name] for task in scores for name in scores[task]}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dae_lightning import config
@@ -37,6 +38,15 @@ def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) 
         ConfigError, DataError, CheckpointError, TrainingError: one line each.
     """
     _quieten_lightning()
+    try:
+        return _train(settings, folder, checkpoint)
+    except (
+        MisconfigurationException
+    ) as error:  # Lightning's word for flags that do not fit each other or the data
+        raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
@@ -170,7 +180,15 @@ def _accelerator(settings: config.Train) -> str:
     wanted = settings.trainer.accelerator
     if wanted == "gpu" and not torch.cuda.is_available():
         raise TrainingError("trainer.accelerator=gpu: torch sees no CUDA GPU here; trainer=cpu needs none")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    if wanted != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if settings.trainer.devices != 1:
+        raise TrainingError(
+            f"trainer.devices={list(settings.trainer.devices)}: names a GPU, but this run is on the CPU"
+        )
+    if settings.trainer.precision == "16-mixed":  # Lightning would silently take bf16-mixed
+        raise TrainingError("trainer.precision=16-mixed: needs a GPU; the CPU has bf16-mixed")
+    return "cpu"
 
 
 def _device_name(trainer: pl.Trainer) -> str:

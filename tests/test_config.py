@@ -8,10 +8,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 from dae_lightning import config
 from dae_lightning.commands import CONF
+from dae_lightning.errors import TrainingError
 from dae_lightning.optim import NOTEBOOK_ADAM
 from tests.conftest import Run, Settings, write_idx
 
@@ -20,12 +23,11 @@ FLAGS = {
     "check_val_every_n_epoch": "2",
     "detect_anomaly": "true",
     "deterministic": "true",
-    "devices": "[0]",
     "enable_model_summary": "true",
     "fast_dev_run": "true",
     "inference_mode": "false",
     "limit_train_batches": "3",
-    "limit_val_batches": "0.5",
+    "limit_val_batches": "1.0",
     "limit_test_batches": "1",
     "log_every_n_steps": "2",
     "max_steps": "5",
@@ -58,12 +60,10 @@ def test_glyphs_train(run: Run) -> None:
 
 @pytest.mark.parametrize("rgb", [False, True])
 def test_an_image_folder_trains(run: Run, tmp_path: Path, rgb: bool) -> None:
-    from torch import randint, uint8
-    from torchvision.io import write_png
-
     (tmp_path / "images").mkdir()
     for i in range(20):
-        write_png(randint(256, (3 if rgb else 1, 12, 14), dtype=uint8), str(tmp_path / "images" / f"{i}.png"))
+        pixels = torch.randint(256, (12, 14, 3) if rgb else (12, 14), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "images" / f"{i}.png")
     folder = run("run", "data=image_folder", f"data.root={tmp_path / 'images'}", "trainer.max_epochs=1")
     assert (
         json.loads((folder / "results.json").read_text())["optimizer_steps"] == 2
@@ -92,14 +92,29 @@ def test_the_models_default_optimiser_is_the_configurations() -> None:
 def test_the_schema_names_only_flags_that_the_trainer_has() -> None:
     flags = {field.name for field in dataclasses.fields(config.Trainer)}
     assert flags <= inspect.signature(pl.Trainer).parameters.keys()
-    tested = {"accelerator", "max_epochs", "enable_progress_bar", *FLAGS}
+    tested = {"accelerator", "devices", "max_epochs", "enable_progress_bar", *FLAGS}
     assert flags == tested
 
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_every_trainer_flag_trains(run: Run, settings: Settings, flag: str) -> None:
-    known = flag in {"precision", "devices"}
-    folder = run("run", f"{'' if known else '+'}trainer.{flag}={FLAGS[flag]}")
+    folder = run("run", f"{'' if flag == 'precision' else '+'}trainer.{flag}={FLAGS[flag]}")
     steps = json.loads((folder / "results.json").read_text())["optimizer_steps"]
-    expected = {"fast_dev_run": 4, "limit_train_batches": 2 * 12, "max_steps": 5}
+    expected = {"fast_dev_run": 1, "limit_train_batches": 2 * 12, "max_steps": 5}
     assert steps == expected.get(flag, 2 * 15)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.devices=[0]", r"trainer.devices=\[0\]: names a GPU, but this run is on the CPU"),
+        ("trainer.precision=16-mixed", r"trainer.precision=16-mixed: needs a GPU; .* bf16-mixed"),
+        ("+trainer.limit_val_batches=0.5", r"trainer: .*limit_val_batches"),
+    ],
+)
+def test_flags_that_do_not_fit_the_machine_or_the_data_are_one_line(
+    run: Run, override: str, message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message) as error:
+        run("run", override)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,158 @@
+"""The command line as a person uses it: answers at once, errors in one line, run folders, sweeps, resuming."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dae_lightning import schema
+from dae_lightning.commands import CONF, _folder_name
+from dae_lightning.config import Train
+
+TRAIN = Path(__file__).parent.parent / "train.py"
+NO_TORCH = (
+    "import runpy, sys\n"
+    "sys.modules['torch'] = sys.modules['lightning'] = None\n"  # importing either is now an error
+    "sys.argv = sys.argv[1:]\n"
+    "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+)
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """`python train.py` in an empty folder; with torch=False it cannot import torch or lightning."""
+
+    def called(*arguments: str, torch: bool = False) -> "subprocess.CompletedProcess[str]":
+        python = [sys.executable] if torch else [sys.executable, "-c", NO_TORCH]
+        return subprocess.run(
+            [*python, str(TRAIN), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    return called
+
+
+def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Command) -> None:
+    shown = command("--help")
+    assert shown.returncode == 0, shown.stderr
+    assert "noise: gaussian, masking, salt_and_pepper" in shown.stdout
+    assert "experiment: notebook_sigma2, notebook_sigma6" in shown.stdout
+    explained = [
+        line.split("=")[0].strip()
+        for line in shown.stdout.splitlines()
+        if line.startswith("  ") and "=" in line
+    ]
+    keys = [key for key in explained if " " not in key]
+    assert {"latent", "noise.sigma", "data.root", "resume"} <= set(keys) <= schema.keys(Train)
+
+
+def test_the_configuration_is_shown_without_torch(command: Command) -> None:
+    shown = command("--cfg", "job", "noise.sigma=6")
+    assert shown.returncode == 0, shown.stderr
+    assert yaml.safe_load(shown.stdout)["noise"] == {"kind": "gaussian", "mean": 0.0, "sigma": 6}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["latnt=3"], "latnt: no such key; did you mean latent?"),
+        (["noise.sgma=3"], "noise.sgma: no such key; did you mean noise.sigma?"),
+        (["sigma=3"], "sigma: no such key; did you mean noise.sigma?"),
+        (["+latnt=3"], "latnt=3: no such key; did you mean latent?"),
+        (["+trainer.limit_train_batchs=3"], "did you mean trainer.limit_train_batches?"),
+        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: no such key"),
+        (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
+        (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
+        (["noise.sigma=-1"], "noise.sigma=-1: must be a number at least 0"),
+        (["noise.sigma=nan"], "noise.sigma=nan: must be a number at least 0"),
+        (["noise.sigma=two"], "noise.sigma=two: must be a number at least 0"),
+        (["latent=0"], "latent=0: must be a whole number at least 1"),
+        (["latent=2.5"], "latent=2.5: must be a whole number at least 1"),
+        (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be a number in [0, 1]"),
+        (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be a number in [0, 1)"),
+        (["trainer.max_epochs=null"], "trainer.max_epochs=None: must be a whole number at least 1"),
+        (["noise.sigma=[1"], "[1"),
+        (["resume=nowhere"], "resume=nowhere: no such file"),
+        (["resume=."], "resume=.: no checkpoints/last.ckpt in it"),
+        (["-m", "resume=a"], "resume=a: goes on with one run; leave out -m"),
+        (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_status_without_torch(
+    command: Command, arguments: list[str], message: str
+) -> None:
+    answer = command(*arguments)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
+
+
+SMALL = ["trainer=cpu", "latent=4", "batch_size=16", "data=idx", "examples=2"]
+
+
+def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
+    command: Command, idx_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").symlink_to(idx_root)
+    first = command(*SMALL, "data.root=images", "trainer.max_epochs=1", "noise.sigma=1", torch=True)
+    assert first.returncode == 0, first.stderr
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    assert "denoising (noisy in)" in first.stdout
+    assert {path.name for path in folder.iterdir()} == {
+        *(".hydra", "checkpoints", "figures", "metrics.csv", "results.json", "train.log")
+    }
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = subprocess.run(
+        [sys.executable, str(TRAIN), f"resume=../{folder.relative_to(tmp_path)}", "trainer.max_epochs=2"],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert list(elsewhere.iterdir()) == []
+    results = json.loads((folder / "results.json").read_text())
+    assert results["epochs"] == 2
+    assert results["config"]["noise"]["sigma"] == 1
+    assert results["config"]["latent"] == 4
+
+    other = command(f"resume={folder / 'checkpoints' / 'best.ckpt'}", "latent=5", torch=True)
+    assert other.returncode == 1
+    assert other.stderr.startswith("error: ")
+    assert "has latent 4, but the settings and data ask for 5" in other.stderr
+
+
+def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops_no_other(
+    command: Command, idx_root: Path, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    answer = command(
+        "-m", *SMALL, f"data.root={idx_root}", "noise.sigma=-1,2", "latent=3,4", "trainer.max_epochs=1",
+        f"hydra.sweep.dir={sweep}", torch=True,
+    )  # fmt: skip
+    assert answer.returncode == 1
+    assert "noise.sigma=-1: must be a number at least 0" in answer.stderr
+    done = {path.parent.name for path in sweep.glob("*/results.json")}
+    assert len(done) == 2
+    assert {("latent=3" in name, "noise.sigma=2" in name) for name in done} == {(True, True), (False, True)}
+
+
+def test_folder_names_hold_no_separator_and_fit_any_file_system() -> None:
+    assert _folder_name("data.root=../a b,latent=3") == "data.root=.._a_b,latent=3"
+    names = {_folder_name(f"data.root={'x' * 300}{i}") for i in range(3)}
+    assert len(names) == 3
+    assert max(map(len, names)) <= 200
+
+
+def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {
+        *("data", "experiment", "logger", "noise", "optim", "trainer")
+    }
