@@ -49,7 +49,7 @@ def ours(experiment: str, root: str, seed: int) -> dict[str, float]:
     """The same figures of one run of ours."""
     overrides = [f"experiment={experiment}", "data=idx", f"data.root={root}", f"seed={seed}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings: config.Train = checked(compose("train", overrides))
+        settings = checked(compose("train", overrides), config.Train)
     with tempfile.TemporaryDirectory() as folder:
         train(settings, Path(folder))
         with (Path(folder) / "metrics.csv").open() as file:

@@ -1,7 +1,9 @@
 """Checkpoints: when they are written, how they are written so that none is ever half there, how they are read."""
 
+import os
 import pickle
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from dae_lightning import config
 from dae_lightning.errors import CheckpointError
 from dae_lightning.files import replacing
 from dae_lightning.model import DenoisingAutoencoder
@@ -23,8 +26,8 @@ class Checkpoints(Checkpoint):
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, data: config.Data) -> None:
+        self.folder, self.data = folder, data
         self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -37,6 +40,15 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self.folder / "last.ckpt")
         if improved:
             trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
+        data = asdict(self.data)
+        if "root" in data:
+            data["root"] = os.path.abspath(data["root"])
+        checkpoint["data"] = data
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -77,6 +89,40 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(f"{path}: no checkpoint of a denoising autoencoder")
     return checkpoint
+
+
+def find_checkpoint(place: str | Path) -> Path:
+    """The checkpoint that a user means: a file itself; of a run folder its best.ckpt, else its last.ckpt.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint={place}: no such file or run folder")
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    raise CheckpointError(f"checkpoint={place}: no checkpoints/best.ckpt or last.ckpt in it")
+
+
+def load_model(path: Path) -> DenoisingAutoencoder:
+    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no checkpoint of this project.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        model = DenoisingAutoencoder(**checkpoint["hyper_parameters"])
+        model.load_state_dict(checkpoint["state_dict"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: no checkpoint of this model ({' '.join(str(error).split())})"
+        ) from error
+    return model.eval()
 
 
 def check_same_model(path: Path, model: DenoisingAutoencoder) -> None:

@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, UserError
 
+Settings = TypeVar("Settings")
+
 _CHECKOUT = Path(__file__).parent.parent / "conf"
 _WHEEL = Path(__file__).parent / "conf"
 # chosen here and not by Hydra, for which a relative path means a package unless the caller is __main__
@@ -25,11 +28,11 @@ CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
 
 def train() -> None:
     """`dae-train`, `python train.py`."""
-    _command("train", _train)
+    _command("train", config.Train, _train)
 
 
 def _train(cfg: DictConfig) -> float:
-    settings = checked(cfg)
+    settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = None if settings.resume is None else find_run(settings.resume)[1]
 
@@ -40,22 +43,22 @@ def _train(cfg: DictConfig) -> float:
     return training.train(settings, folder, checkpoint)
 
 
-def checked(cfg: DictConfig) -> config.Train:
-    """`conf/train.yaml` as composed, with types and ranges checked; raises ConfigError."""
-    settings: config.Train = schema.check(config.Train, OmegaConf.to_container(cfg, resolve=True), "")
+def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
+    """A composed configuration, with types and ranges checked; raises ConfigError."""
+    settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
     return settings
 
 
-def _command(name: str, task: Callable[[DictConfig], float]) -> None:
-    """Run a Hydra task; a mistake of the user's is one line on stderr and exit status 1."""
+def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) -> None:
+    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1."""
 
-    def job(cfg: DictConfig) -> float:
+    def job(cfg: DictConfig) -> float | None:
         try:
             return task(cfg)
         except UserError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # SystemExit would skip the other jobs
-            sys.exit(f"error: {one_line(error)}")
+            sys.exit(f"error: {one_line(error, kind)}")
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
@@ -63,7 +66,7 @@ def _command(name: str, task: Callable[[DictConfig], float]) -> None:
         sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(f"error: {one_line(error, kind)}")
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -113,11 +116,11 @@ def find_run(place: str) -> tuple[Path, Path]:
     return folder, checkpoint
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception, kind: type) -> str:
     """What a user has to know of an error."""
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown and not unknown[1].startswith("hydra"):
-        key, known = unknown[1], schema.keys(config.Train)
+        key, known = unknown[1], schema.keys(kind)
         if key in known:
             group = key.split(".")[0]
             return f"{key}: not a key of the chosen {group}; another choice of {group} has it (see --help)"

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from dae_lightning import config
 from dae_lightning.baselines import MeanImage, do_nothing
-from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model
+from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
 from dae_lightning.examples import Examples
 from dae_lightning.figures import loss_figure, save_figure
 from dae_lightning.history import History
+from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.progress import TrainingBar
-from dae_lightning.metrics import TASKS
 from dae_lightning.results import Scores, score, table, versions, write_results
 from dae_lightning.tensorboard import ExampleImages, make_logger
 
@@ -54,7 +54,8 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
     model = make_model(settings, data.input_shape)
     if checkpoint is not None:
         check_same_model(checkpoint, model)
-    history, checkpoints = History(folder / "metrics.csv"), Checkpoints(folder / "checkpoints")
+    history = History(folder / "metrics.csv")
+    checkpoints = Checkpoints(folder / "checkpoints", settings.data)
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
     print(_describe(data, model, trainer, folder))
 
@@ -62,7 +63,7 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
 
     chosen = folder / "checkpoints" / ("last.ckpt" if checkpoints.best is None else "best.ckpt")
     if chosen.exists():  # with trainer.fast_dev_run there is none
-        model = DenoisingAutoencoder.load_from_checkpoint(chosen, map_location="cpu", weights_only=True)
+        model = load_model(chosen)
     scores = test_scores(trainer, model, data)
     print(table(scores))
     seconds = sum(row["seconds"] for row in history.rows)

@@ -51,7 +51,7 @@ def settings(idx_root: Path) -> Settings:
         if "data" in groups:
             small = [override for override in small if not override.startswith("data.")]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return checked(compose("train", [*small, *overrides]))
+            return checked(compose("train", [*small, *overrides]), config.Train)
 
     return composed
 

@@ -16,7 +16,7 @@ from dae_lightning import config
 from dae_lightning.commands import CONF
 from dae_lightning.errors import TrainingError
 from dae_lightning.optim import NOTEBOOK_ADAM
-from tests.conftest import Run, Settings, write_idx
+from tests.conftest import Run, Settings
 
 FLAGS = {
     "benchmark": "true",
