@@ -31,11 +31,11 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         score = trainer.callback_metrics.get(MONITOR)
-        improved = score is not None and (self.best is None or score < self.best)
-        if improved:
+        improved = score is not None and (self.best is None or float(score) < self.best)
+        if score is not None and improved:
             self.best = float(score)
         trainer.save_checkpoint(self.folder / "last.ckpt")
         if improved:
