@@ -1,4 +1,4 @@
-"""`logger=tensorboard`: Lightning's logger for the scalars, and the same few test images denoised as training goes on."""
+"""`logger=tensorboard`: Lightning's logger for the scalars, and the same few test images, denoised every few epochs."""
 
 from importlib.util import find_spec
 from pathlib import Path
