@@ -96,14 +96,14 @@ Data = FashionMnist | Idx | Glyphs | ImageFolder
 class Trainer:
     """Lightning's Trainer flags; those left out here clash with what the project does itself.
 
-    (Gradient clipping and accumulation belong to automatic optimisation; checkpoints, loggers, callbacks and
-    samplers are ours.)
+    (Gradient clipping, accumulation and scaling (16-mixed) belong to automatic optimisation; checkpoints, loggers,
+    callbacks and samplers are ours.)
     """
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Literal[1] | tuple[Size]
     max_epochs: Count
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["32-true", "bf16-mixed"]
     enable_progress_bar: bool
     benchmark: bool | None = None
     check_val_every_n_epoch: Count | None = None

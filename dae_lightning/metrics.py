@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from dae_lightning.loss import bce_terms
+
 TASKS = ("reconstruction", "denoising")  # clean in, noisy in
 METRICS = ("bce", "bce_excess", "psnr", "ssim")
 BCE_CLIP = (
@@ -28,7 +30,7 @@ def bce(estimate: Tensor, clean: Tensor) -> Tensor:
 
 def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
     """The same of the estimate sigmoid(logits), without clipping."""
-    return F.binary_cross_entropy_with_logits(logits, clean, reduction="none").flatten(1).mean(1)
+    return bce_terms(logits, clean).flatten(1).mean(1)
 
 
 def psnr(estimate: Tensor, clean: Tensor) -> Tensor:

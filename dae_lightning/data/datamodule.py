@@ -12,9 +12,8 @@ from dae_lightning.errors import ConfigError
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Count, Seed, Size, check
 
-EVAL_BATCH = (
-    500  # images; large enough to be fast, small enough for the caches; the results do not depend on it
-)
+# images; large enough to be fast, small enough for the caches; the results do not depend on it
+EVAL_BATCH = 250
 
 
 class ImageDataModule(LightningDataModule):
