@@ -5,6 +5,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, schema
-from dae_lightning.errors import CheckpointError, UserError
+from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.image_files import find_images
+from dae_lightning.run_folders import find_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -43,8 +46,52 @@ def _train(cfg: DictConfig) -> float:
     return training.train(settings, folder, checkpoint)
 
 
+def denoise() -> None:
+    """`dae-denoise`."""
+    _command("denoise", config.Denoise, _denoise)
+
+
+def _denoise(cfg: DictConfig) -> None:
+    settings = checked(cfg, config.Denoise)
+    if settings.sigma is not None and not settings.corrupt:
+        raise ConfigError(f"sigma={settings.sigma:g}: is the noise that corrupt=true adds; give both or neither")
+    checkpoint = find_checkpoint(settings.checkpoint)
+    images = find_images(settings.images, settings.output)
+
+    from dae_lightning import denoising
+
+    denoising.denoise(settings, checkpoint, images)
+
+
+def export() -> None:
+    """`dae-export`."""
+    _command("export", config.Export, _export)
+
+
+def _export(cfg: DictConfig) -> None:
+    settings = checked(cfg, config.Export)
+    if settings.format == "onnx":
+        require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
+    checkpoint = find_checkpoint(settings.checkpoint)
+
+    from dae_lightning.export import export_checkpoint
+
+    export_checkpoint(settings, checkpoint)
+
+
+def require(extra: str, setting: str, *packages: str) -> None:
+    """Raise ConfigError unless the packages of an extra, which `setting` needs, are installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigError(
+            f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'"
+        )
+
+
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     """A composed configuration, with types and ranges checked; raises ConfigError."""
+    if missing := OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{min(missing)}: missing; give {' '.join(f'{key}=...' for key in sorted(missing))}")
     settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
     return settings
 

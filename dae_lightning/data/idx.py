@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dae_lightning.data.images import ImageSet, Splits
 from dae_lightning.errors import DataError
+from dae_lightning.files import replacing
 
 UNSIGNED_BYTE = 8
 MOST_BYTES = 8 * 2**30  # in one file; a header that declares more is not believed
@@ -70,6 +71,21 @@ def _read_content(file: BufferedIOBase, shape: tuple[int, ...]) -> bytearray:
     if len(content) > size:
         raise ValueError(f"too long: declares {shape}, {size} bytes, but holds more")
     return content
+
+
+def write_idx(path: Path, images: Tensor) -> None:
+    """Write a uint8 tensor of 1 to 3 dimensions, whole or not at all; packed where the name ends in `.gz`."""
+    header = bytes([0, 0, UNSIGNED_BYTE, images.dim()])
+    header += b"".join(size.to_bytes(4, "big") for size in images.shape)
+    content = memoryview(images.contiguous().cpu().numpy())
+    with replacing(path) as file:
+        if path.suffix == ".gz":  # no name and no time in it: the same images are the same bytes
+            with gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
+                packed.write(header)
+                packed.write(content)
+        else:
+            file.write(header)
+            file.write(content)
 
 
 @dataclass(frozen=True)
