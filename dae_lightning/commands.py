@@ -54,7 +54,7 @@ def denoise() -> None:
 def _denoise(cfg: DictConfig) -> None:
     settings = checked(cfg, config.Denoise)
     if settings.sigma is not None and not settings.corrupt:
-        raise ConfigError(f"sigma={settings.sigma:g}: is the noise that corrupt=true adds; give both or neither")
+        raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
     checkpoint = find_checkpoint(settings.checkpoint)
     images = find_images(settings.images, settings.output)
 
@@ -91,7 +91,7 @@ def require(extra: str, setting: str, *packages: str) -> None:
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     """A composed configuration, with types and ranges checked; raises ConfigError."""
     if missing := OmegaConf.missing_keys(cfg):
-        raise ConfigError(f"{min(missing)}: missing; give {' '.join(f'{key}=...' for key in sorted(missing))}")
+        raise ConfigError(f"{' and '.join(sorted(missing))}: missing; give {min(missing)}=...")
     settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
     return settings
 

@@ -11,7 +11,8 @@ from dae_lightning import config
 from dae_lightning.data.idx import read_idx, write_idx
 from dae_lightning.errors import CheckpointError, DataError
 from dae_lightning.image_files import ImageFile, ImageFiles
-from dae_lightning.images import FORMATS, Bytes, mode_of, picture, pixels, read_picture, resized, write_picture, wrong_size
+from dae_lightning.images import FORMATS, Bytes, mode_of, picture, pixels, resized, wrong_size
+from dae_lightning.images import read_picture, write_picture
 from dae_lightning.inference import Denoiser
 from dae_lightning.randomness import derive
 
@@ -60,7 +61,7 @@ class Worker:
         self.shape = denoiser.model.input_shape
         mode = mode_of(self.shape)
         if mode is None:
-            raise CheckpointError(f"checkpoint={settings.checkpoint}: its images are {self.shape}, no pictures")
+            raise CheckpointError(f"checkpoint={settings.checkpoint}: takes {self.shape}, no pictures")
         self.mode, self.size = mode, (self.shape[-1], self.shape[-2])  # as Pillow has it: (width, height)
         self._note = f"resized to {self.size[0]}x{self.size[1]} and back"
 
@@ -75,7 +76,8 @@ class Worker:
         return self._idx(file, seed) if file.kind == "idx" else self._picture(file, seed)
 
     def _picture(self, file: ImageFile, seed: int) -> tuple[int, list[str]]:
-        image, format, notes = read_picture(file.source, self.mode, None if self.settings.resize else self.size)
+        size = None if self.settings.resize else self.size
+        image, format, notes = read_picture(file.source, self.mode, size)
         if image.size != self.size:
             notes.append(self._note)
         small = pixels(resized(image, self.size)).reshape(self.shape)

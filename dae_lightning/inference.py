@@ -19,7 +19,7 @@ from dae_lightning.run_folders import find_checkpoint
 from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
-Function = Callable[[Tensor, int], Tensor]  # of a batch, and the place of its first among all
+Function = Callable[[Tensor, int], Tensor]
 BATCH_PIXELS = 2**20  # floats that go through the network at a time; the results do not depend on it
 BYTES = {np.dtype(np.uint8), torch.uint8}
 
@@ -64,11 +64,7 @@ class Denoiser:
 
     def __call__(self, images: Images) -> Images:
         """Denoised images, of the type, dtype, shape and range of those that came."""
-
-        def denoised(batch: Tensor, first: int) -> Tensor:
-            return self.model.decode(self.model.encode(batch))
-
-        return self._through(denoised, images, self._images, self._images, keep=True)  # type: ignore[no-any-return]
+        return self._through(self._denoised, images, self._images, self._images, keep=True)  # type: ignore[no-any-return]
 
     def encode(self, images: Any) -> Any:
         """Codes `(latent,)` or `(N, latent)`: like `images`, but floats in any case, and arrays for PIL images."""
@@ -94,12 +90,23 @@ class Denoiser:
 
         return self._through(corrupted, images, self._images, self._images)
 
+    # a batch of floats on the model's device, and the place of its first among all -> the results
+
+    def _denoised(self, batch: Tensor, first: int) -> Tensor:
+        return self.model.decode(self.model.encode(batch))
+
+    def _encoded(self, batch: Tensor, first: int) -> Tensor:
+        return self.model.encode(batch)
+
+    def _decoded(self, batch: Tensor, first: int) -> Tensor:
+        return self.model.decode(batch)
+
     def _noise(self, sigma: float | None) -> Noise:
         trained = self.model.noise
         if sigma is None:
             return trained
         if not trained.kind.startswith("gaussian"):
-            raise ConfigError(f"sigma={sigma}: the model's noise is {trained}, which has no sigma; leave it out")
+            raise ConfigError(f"sigma={sigma}: the model's noise, {trained}, has none; leave it out")
         return GaussianNoise(getattr(trained, "mean", 0.0), sigma)
 
     @torch.no_grad()
@@ -108,7 +115,7 @@ class Denoiser:
     ) -> Any:
         """`function` of all `values`, batch by batch, in their kind of container.
 
-        With `keep` the results are of the type that came; without, bytes become float32 and PIL images arrays.
+        With `keep` results are of the type that came; without, bytes become float32 and PIL images arrays.
         """
         if isinstance(values, (list, tuple)):
             arrays = [_array(value, source, many=False) for value in values]
@@ -158,8 +165,8 @@ def _array(values: Any, space: _Space, many: bool) -> Any:
         raise TypeError(f"{name} are {type(values).__name__}: must be {kinds}, or a list of single ones")
     floating = values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"
     if not floating and not (name == "images" and values.dtype in BYTES):
-        right = "uint8 (0 to 255) or floating point (clean ones in [0, 1])" if name == "images" else "floating point"
-        raise TypeError(f"{name} are {values.dtype}: must be {right}")
+        right = "uint8 (0 to 255) or floating point (clean ones in [0, 1])"
+        raise TypeError(f"{name} are {values.dtype}: must be {right if name == 'images' else 'floating point'}")
     came = tuple(values.shape)
     if came != shape and not (many and came[1:] == shape):
         one = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"

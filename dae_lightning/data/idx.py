@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ def write_idx(path: Path, images: Tensor) -> None:
     """Write a uint8 tensor of 1 to 3 dimensions, whole or not at all; packed where the name ends in `.gz`."""
     header = bytes([0, 0, UNSIGNED_BYTE, images.dim()])
     header += b"".join(size.to_bytes(4, "big") for size in images.shape)
-    content = memoryview(images.contiguous().cpu().numpy())
+    content: Any = images.contiguous().cpu().numpy()  # a buffer, which the file copies from
     with replacing(path) as file:
         if path.suffix == ".gz":  # no name and no time in it: the same images are the same bytes
             with gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
