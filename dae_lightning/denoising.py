@@ -11,8 +11,17 @@ from dae_lightning import config
 from dae_lightning.data.idx import read_idx, write_idx
 from dae_lightning.errors import CheckpointError, DataError
 from dae_lightning.image_files import ImageFile, ImageFiles
-from dae_lightning.images import FORMATS, Bytes, mode_of, picture, pixels, resized, wrong_size
-from dae_lightning.images import read_picture, write_picture
+from dae_lightning.images import (
+    FORMATS,
+    Bytes,
+    mode_of,
+    picture,
+    pixels,
+    read_picture,
+    resized,
+    write_picture,
+    wrong_size,
+)
 from dae_lightning.inference import Denoiser
 from dae_lightning.randomness import derive
 

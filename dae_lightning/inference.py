@@ -20,7 +20,7 @@ from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]
-BATCH_PIXELS = 2**20  # floats that go through the network at a time; the results do not depend on it
+BATCH_PIXELS = 2**20  # floats that go through the network at a time; the results depend on it by rounding only
 BYTES = {np.dtype(np.uint8), torch.uint8}
 
 
@@ -139,15 +139,15 @@ class Denoiser:
         return _as_came(results, values) if keep else results
 
     def _unit(self, array: Any, space: _Space) -> Tensor:
-        """A float32 copy on the model's device, bytes as [0, 1]."""
+        """As float32 on the model's device, bytes as [0, 1]."""
         if isinstance(array, np.ndarray):
             with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused below
                 array = np.array(array, dtype=np.uint8 if array.dtype in BYTES else np.float32)
             array = torch.from_numpy(array)
-        array = array.to(self.model.device)
-        if array.dtype in BYTES:
-            return array.to(torch.float32).div_(255)
-        if not (floats := array.to(torch.float32)).isfinite().all():
+        tensor: Tensor = array.to(self.model.device)
+        if tensor.dtype in BYTES:
+            return tensor.float().div_(255)
+        if not (floats := tensor.float()).isfinite().all():
             raise ValueError(f"{space.name} hold NaN or infinity: must be finite")
         return floats
 
@@ -166,7 +166,9 @@ def _array(values: Any, space: _Space, many: bool) -> Any:
     floating = values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"
     if not floating and not (name == "images" and values.dtype in BYTES):
         right = "uint8 (0 to 255) or floating point (clean ones in [0, 1])"
-        raise TypeError(f"{name} are {values.dtype}: must be {right if name == 'images' else 'floating point'}")
+        raise TypeError(
+            f"{name} are {values.dtype}: must be {right if name == 'images' else 'floating point'}"
+        )
     came = tuple(values.shape)
     if came != shape and not (many and came[1:] == shape):
         one = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
