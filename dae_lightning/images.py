@@ -64,7 +64,8 @@ def read_picture(path: Path, mode: str, size: tuple[int, int] | None) -> Picture
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of is refused here, or done with a note
-            with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            # not by name: Pillow 13 would map an uncompressed TIFF that lies on its side into the wrong shape
+            with path.open("rb") as file, Image.open(file, formats=sorted(set(FORMATS.values()))) as image:
                 _check_header(image, size)
                 return _decode(image, mode, size)
     except DataError:

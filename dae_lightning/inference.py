@@ -20,7 +20,9 @@ from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]
-BATCH_PIXELS = 2**20  # floats that go through the network at a time; the results depend on it by rounding only
+BATCH_PIXELS = (
+    2**20
+)  # floats that go through the network at a time; the results depend on it by rounding only
 BYTES = {np.dtype(np.uint8), torch.uint8}
 
 
