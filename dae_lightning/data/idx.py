@@ -80,13 +80,13 @@ def write_idx(path: Path, images: Tensor) -> None:
     header += b"".join(size.to_bytes(4, "big") for size in images.shape)
     content: Any = images.contiguous().cpu().numpy()  # a buffer, which the file copies from
     with replacing(path) as file:
-        if path.suffix == ".gz":  # no name and no time in it: the same images are the same bytes
-            with gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
-                packed.write(header)
-                packed.write(content)
+        if path.suffix == ".gz":
+            # run lengths only: three times as fast as level 1, and grey pixels hardly repeat in any other way;
+            # 31 means a gzip header, which holds no name and no time: the same images are the same bytes
+            packer = zlib.compressobj(6, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
+            file.writelines((packer.compress(header), packer.compress(content), packer.flush()))
         else:
-            file.write(header)
-            file.write(content)
+            file.writelines((header, content))
 
 
 @dataclass(frozen=True)
