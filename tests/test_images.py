@@ -371,7 +371,7 @@ def test_images_are_never_overwritten(folder: Path, tmp_path: Path, called: Deno
     for name in ("a.png", "in/a.png"):
         Image.fromarray(grey()).save(folder / name)
     contents = {path: path.read_bytes() for path in folder.rglob("*.png")}
-    # the last two: in/in/a.png would become in/a.png, or a.png in/in/a.png
+    # the last two: in/a.png would become in/in/a.png, and in/in/a.png in/a.png
     for output in (folder, tmp_path / "link", folder / ".." / "in", folder / "in", tmp_path):
         if output != tmp_path:  # whose in/a.png is one of the images
             with pytest.raises(
