@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
     from dae_lightning.model import DenoisingAutoencoder
-    from dae_lightning.noise import GaussianNoise, MaskingNoise, SaltAndPepperNoise
+    from dae_lightning.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
 
-__all__ = ["DenoisingAutoencoder", "GaussianNoise", "ImageDataModule", "MaskingNoise", "SaltAndPepperNoise"]
+__all__ = [
+    "DenoisingAutoencoder",
+    "GaussianNoise",
+    "GaussianRange",
+    "ImageDataModule",
+    "MaskingNoise",
+    "SaltAndPepperNoise",
+]
 
 _ROOMS = {
     "DenoisingAutoencoder": "model",
     "GaussianNoise": "noise",
+    "GaussianRange": "noise",
     "ImageDataModule": "data.datamodule",
     "MaskingNoise": "noise",
     "SaltAndPepperNoise": "noise",
