@@ -40,9 +40,9 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def probe_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Test accuracy over sigma, one line per features and input; clean images, which have no sigma, dotted across.
+    """Test accuracy over sigma, one line per features and input; `rows` are those of probe.csv.
 
-    `rows` are those of probe.csv.
+    Clean images have no sigma: their accuracy is dotted across.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -58,16 +58,23 @@ def probe_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axhline(percent[0], color=colours[features], lw=1.2, ls=":", label=label)
             continue
         line, marker = styles[kind]
+        sigmas = [row["sigma"] for row in chosen]
+        margins = [100 * row["accuracy_ci95"] for row in chosen]
         axes.errorbar(
-            [row["sigma"] for row in chosen],
+            sigmas,
             percent,
-            [100 * row["accuracy_ci95"] for row in chosen],
-            **{"label": label, "color": colours[features], "ls": line, "marker": marker, "ms": 4, "lw": 1.8},
+            margins,
+            label=label,
+            color=colours[features],
+            ls=line,
+            marker=marker,
+            ms=4,
+            lw=1.8,
         )
-    sigmas = sorted({row["sigma"] for row in rows if row["sigma"] is not None})
-    if sigmas and sigmas[0] > 0:
+    ticks = sorted({row["sigma"] for row in rows if row["sigma"] is not None})
+    if ticks and ticks[0] > 0:
         axes.set_xscale("log")
-    axes.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas], minor=False)
+    axes.set_xticks(ticks, [f"{sigma:g}" for sigma in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel="sigma of the noise on the test images", ylabel="test accuracy, %")
     axes.set_ylim(0, 100)

@@ -1,9 +1,10 @@
-"""Classical denoisers, one image at a time and without training: what signal processing does (extra [baselines]).
+"""Classical denoisers: what signal processing does with one image and no training (extra [baselines]).
 
-Each has one strength, which `fit` chooses on training images: without that, a comparison says nothing. They are
-scikit-image's; colour images are denoised channel by channel.
+Each has one strength, which `fit` chooses on training images: without that, a comparison says nothing. They
+are scikit-image's; colour images are denoised channel by channel.
 """
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -100,14 +101,20 @@ def nl_means(planes: Planes, strength: float, sigma: float) -> Planes:
 
 
 def wavelet(planes: Planes, strength: float, sigma: float) -> Planes:
-    """Soft thresholds, Donoho and Johnstone 1994; strength: in units of their universal sigma sqrt(2 log n) / 4.
+    """Soft thresholds; strength: in units of a quarter of the universal one, sigma sqrt(2 log n).
 
-    Symlets of length 8, four levels (scikit-image's own choice, on small images, is one level: too little).
+    Donoho and Johnstone 1994. Symlets of length 8 at every scale; scikit-image's own choice for small images,
+    the finest scale alone, leaves most of the noise.
     """
     from skimage.restoration import denoise_wavelet
 
-    options = {"wavelet": "sym4", "wavelet_levels": _levels(planes), "method": "VisuShrink"}
-    return _each(partial(denoise_wavelet, sigma=strength * sigma / 4, **options), planes)
+    levels = max(1, min(planes.shape[1:]).bit_length() - 1)
+    options = {"wavelet": "sym4", "wavelet_levels": levels, "method": "VisuShrink"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", ".*boundary effects"
+        )  # of the coarse scales: better than their noise
+        return _each(partial(denoise_wavelet, sigma=strength * sigma / 4, **options), planes)
 
 
 def median(planes: Planes, strength: float, sigma: float) -> Planes:
@@ -125,10 +132,6 @@ def gaussian_blur(planes: Planes, strength: float, sigma: float) -> Planes:
 
     result: Planes = gaussian(planes, (0, strength, strength))
     return result
-
-
-def _levels(planes: Planes) -> int:
-    return max(1, min(planes.shape[1:]).bit_length() - 1)
 
 
 def _each(function: Callable[[Any], Any], planes: Planes) -> Planes:

@@ -1,7 +1,7 @@
-"""Downstream use: what a linear classifier still reads off noisy images, denoised ones, and codes (`probe=true`).
+"""Downstream use: what a linear classifier reads off noisy images, denoised ones, and codes (`probe=true`).
 
-Two questions, one instrument. Does denoising help a classifier that was trained on clean pixels? And is the latent
-code a better representation than a linear one, PCA codes of the same size? Linear probes: Alain and Bengio 2016.
+Two questions, one instrument. Does denoising help a classifier that was trained on clean pixels? And is the
+latent code better to classify from than a linear one of its size, PCA's? (Linear probes: Alain, Bengio 2016.)
 """
 
 import math
@@ -28,7 +28,7 @@ Features = Callable[[Tensor], Tensor]  # images (N, *input_shape) in [0, 1], or 
 def run_probe(
     model: DenoisingAutoencoder, data: ImageDataModule, noises: Sequence[tuple[float, Noise]], seed: int
 ) -> list[Row]:
-    """The rows of probe.csv for one model: see `probe`. `data` is set up; `noises` are (sigma, process) pairs.
+    """The rows of probe.csv for one model, as `probe` makes them; `data` is set up.
 
     Raises:
         DataError: the images have no labels.
@@ -52,8 +52,8 @@ def probe(
         seed: the noise on a test image is `corrupt_each`'s: a function of the seed and of the image's place.
 
     Returns:
-        One row per features (pixels, latent, pca), input (clean, with sigma None; noisy; for pixels denoised) and
-        sigma; accuracy in [0, 1], accuracy_ci95 the half-width of its 95 % confidence interval.
+        One row per features (pixels, latent, pca), input (clean, with sigma None; noisy; for pixels denoised)
+        and sigma; accuracy in [0, 1], accuracy_ci95 the half-width of its 95 % confidence interval.
 
     Raises:
         DataError: the images have no labels.
@@ -74,12 +74,12 @@ def probe(
     rows: list[Row] = []
     for name, features in representations.items():
         classify = SoftmaxRegression(features(as_float(train.images)), train.labels)
-        for kind, sigma, images in inputs:
+        for kind, level, images in inputs:
             if kind == "denoised" and name != "pixels":
                 continue  # a code is taken from the noisy image itself
             accuracy = (classify(features(images)) == test.labels).double().mean().item()
             half_width = 1.96 * math.sqrt(accuracy * (1 - accuracy) / len(clean))
-            values = (name, kind, sigma, len(clean), accuracy, half_width)
+            values = (name, kind, level, len(clean), accuracy, half_width)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
@@ -87,12 +87,12 @@ def probe(
 class SoftmaxRegression:
     """Multinomial logistic regression: the minimum over W, b of mean cross-entropy + penalty / 2 |W|^2.
 
-    Features are centred and divided by one number, their root mean square. (Not each by its own: the penalty then
-    knows no axes, and rotated features, such as PCA codes of full rank, give the same classifier.)
+    Features are centred and divided by one number, their root mean square. (Not each by its own: the penalty
+    then knows no axes, and rotated features, such as PCA codes of full rank, give the same classifier.)
 
-    The minimum is found by L-BFGS, in double precision, from zero: nothing is random. Its coordinates are those
-    in which Boehning's bound on the curvature (1992), X'X / 2N + penalty, is the identity: a few hundred steps,
-    where the features' own coordinates take thousands.
+    The minimum is found by L-BFGS, in double precision, from zero: nothing is random. In its coordinates
+    Boehning's bound on the curvature (1992), X'X / 2N + penalty, is the identity: a few hundred steps, where
+    the features' own coordinates take thousands.
 
     Args:
         features: (N, d).
@@ -123,19 +123,20 @@ class SoftmaxRegression:
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            value = F.cross_entropy(whitened @ v + self.bias, labels)
+            value: Tensor = F.cross_entropy(whitened @ v + self.bias, labels)
             value = value + penalty / 2 * (v.square() / curvature[:, None]).sum()  # axes are orthonormal
             value.backward()
             return value
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        optimizer.step(loss)
         self.weights = (to_weights @ v).detach()  # (d, classes)
         self.bias.requires_grad_(False)
 
     def probabilities(self, features: Tensor) -> Tensor:
         """(N, classes) of features (N, d)."""
         standardised = (features.double() - self.mean) / self.scale
-        return (standardised @ self.weights + self.bias).softmax(1)
+        logits: Tensor = standardised @ self.weights + self.bias
+        return logits.softmax(1)
 
     def __call__(self, features: Tensor) -> Tensor:
         """The likeliest class (N,) of features (N, d)."""
@@ -143,7 +144,7 @@ class SoftmaxRegression:
 
 
 class PrincipalComponents:
-    """Codes of images on the `size` directions of largest variance of `train` (N, d), d where there are no more."""
+    """Codes on the `size` directions of largest variance of `train` (N, d); all d if these are fewer."""
 
     def __init__(self, train: Tensor, size: int) -> None:
         self.mean = train.mean(0, dtype=torch.float64)
@@ -153,7 +154,8 @@ class PrincipalComponents:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes (N, size) of images (N, *input_shape)."""
-        return (images.flatten(1).double() - self.mean) @ self.axes
+        codes: Tensor = (images.flatten(1).double() - self.mean) @ self.axes
+        return codes
 
 
 @torch.no_grad()
