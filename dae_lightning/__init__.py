@@ -7,12 +7,13 @@ if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
     from dae_lightning.inference import Denoiser
     from dae_lightning.model import DenoisingAutoencoder
-    from dae_lightning.noise import GaussianNoise, MaskingNoise, SaltAndPepperNoise
+    from dae_lightning.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
 
 __all__ = [
     "Denoiser",
     "DenoisingAutoencoder",
     "GaussianNoise",
+    "GaussianRange",
     "ImageDataModule",
     "MaskingNoise",
     "SaltAndPepperNoise",
@@ -22,6 +23,7 @@ _ROOMS = {
     "Denoiser": "inference",
     "DenoisingAutoencoder": "model",
     "GaussianNoise": "noise",
+    "GaussianRange": "noise",
     "ImageDataModule": "data.datamodule",
     "MaskingNoise": "noise",
     "SaltAndPepperNoise": "noise",

@@ -6,6 +6,7 @@ Light on purpose: nothing here imports torch, so that a mistyped key is answered
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from dae_lightning.errors import ConfigError
 from dae_lightning.schema import Count, Finite, NonNegative, Positive, Probability, Range, Seed, Size
 
 Beta = Annotated[float, Range(0, 1, "[)")]
@@ -21,6 +22,18 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
+class GaussianRange:
+    kind: Literal["gaussian_range"]
+    mean: Finite
+    low: Positive
+    high: Positive
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ConfigError(f"low={self.low:g}: must be at most high={self.high:g}")
+
+
+@dataclass(frozen=True)
 class MaskingNoise:
     kind: Literal["masking"]
     probability: Probability
@@ -32,7 +45,7 @@ class SaltAndPepperNoise:
     probability: Probability
 
 
-Noise = GaussianNoise | MaskingNoise | SaltAndPepperNoise
+Noise = GaussianNoise | GaussianRange | MaskingNoise | SaltAndPepperNoise
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
 from dae_lightning.files import replacing
@@ -35,6 +36,53 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", lw=0.7)
     axes.legend(frameon=False)
+    return figure
+
+
+def probe_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Test accuracy over sigma, one line per features and input; `rows` are those of probe.csv.
+
+    Clean images have no sigma: their accuracy is dotted across.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    colours = {"pixels": TRAINING, "latent": DENOISING, "pca": RECONSTRUCTION}
+    styles = {"noisy": ("-", "o"), "denoised": ("--", "s")}
+    for features, kind in dict.fromkeys((row["features"], row["input"]) for row in rows):
+        chosen = [row for row in rows if (row["features"], row["input"]) == (features, kind)]
+        percent = [100 * row["accuracy"] for row in chosen]
+        label = (
+            f"{'codes' if features == 'latent' else 'PCA codes' if features == 'pca' else 'pixels'}, {kind}"
+        )
+        if kind == "clean":
+            axes.axhline(percent[0], color=colours[features], lw=1.2, ls=":", label=label)
+            continue
+        line, marker = styles[kind]
+        sigmas = [row["sigma"] for row in chosen]
+        margins = [100 * row["accuracy_ci95"] for row in chosen]
+        axes.errorbar(
+            sigmas,
+            percent,
+            margins,
+            label=label,
+            color=colours[features],
+            ls=line,
+            marker=marker,
+            ms=4,
+            lw=1.8,
+        )
+    ticks = sorted({row["sigma"] for row in rows if row["sigma"] is not None})
+    if ticks and ticks[0] > 0:
+        axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{sigma:g}" for sigma in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="sigma of the noise on the test images", ylabel="test accuracy, %")
+    axes.set_ylim(0, 100)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", lw=0.7)
+    axes.legend(
+        frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="trained on clean, tested on"
+    )
     return figure
 
 

@@ -3,6 +3,7 @@
 Source: Vincent et al., Stacked Denoising Autoencoders, JMLR 11 (2010), section 3.3 "Types of Corruption Considered".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ class Noise(nn.Module):
     parameter_names: ClassVar[tuple[str, ...]]
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """`clean` corrupted, in whatever mode; same shape and dtype.
+        """`clean` (B, *input_shape) corrupted, in whatever mode; same shape and dtype.
 
         `generator` lies on the device of `clean`; None is torch's global one.
         """
@@ -55,6 +56,28 @@ class GaussianNoise(Noise):
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator)
+
+
+class GaussianRange(Noise):
+    """clean + N(mean, sigma^2) per pixel, not clipped, one sigma per image: the noise of blind denoising.
+
+    sigma is log-uniform on [low, high], 0 < low <= high, so that no scale is likelier than another; the model
+    is never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units as above.
+    """
+
+    kind = "gaussian_range"
+    parameter_names = ("mean", "low", "high")
+
+    def __init__(self, mean: float, low: float, high: float) -> None:
+        super().__init__()
+        settings = {"kind": self.kind, "mean": mean, "low": low, "high": high}
+        checked: config.GaussianRange = check(config.GaussianRange, settings, "")
+        self.mean, self.low, self.high = checked.mean, checked.low, checked.high
+
+    def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        log_sigma = clean.new_empty(len(clean), *[1] * (clean.dim() - 1))  # (B, 1, ..., 1)
+        sigma = log_sigma.uniform_(math.log(self.low), math.log(self.high), generator=generator).exp_()
+        return clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator)
 
 
 class MaskingNoise(Noise):
@@ -92,7 +115,7 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 NOISES: dict[str, type[Noise]] = {
-    noise.kind: noise for noise in (GaussianNoise, MaskingNoise, SaltAndPepperNoise)
+    noise.kind: noise for noise in (GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise)
 }
 
 
@@ -110,7 +133,7 @@ def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Ten
     """
     images = clean.cpu()
     noisy = [
-        noise.corrupt(image, generator_of(seed, "evaluation", index))
+        noise.corrupt(image[None], generator_of(seed, "evaluation", index))  # a batch of one
         for image, index in zip(images, indices.tolist(), strict=True)
     ]
-    return torch.stack(noisy).to(clean.device)
+    return torch.cat(noisy).to(clean.device)

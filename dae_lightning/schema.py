@@ -142,7 +142,11 @@ def _check_fields(schema: type, value: Any, key: str) -> Any:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in value:
             raise ConfigError(f"{where}{field.name}: missing")
-    return schema(**{name: check(hints[name], value[name], where + name) for name in value})
+    checked = {name: check(hints[name], value[name], where + name) for name in value}
+    try:
+        return schema(**checked)
+    except ConfigError as error:  # of `__post_init__`, for what no single field can tell
+        raise ConfigError(f"{where}{error}") from None
 
 
 def _name(kind: Any) -> str:

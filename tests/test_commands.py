@@ -42,7 +42,7 @@ def command(tmp_path: Path) -> Command:
 def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Command) -> None:
     shown = command("--help")
     assert shown.returncode == 0, shown.stderr
-    assert "noise: gaussian, masking, salt_and_pepper" in shown.stdout
+    assert "noise: gaussian, gaussian_range, masking, salt_and_pepper" in shown.stdout
     assert "experiment: notebook_sigma2, notebook_sigma6" in shown.stdout
     explained = [
         line.split("=")[0].strip()
@@ -75,6 +75,8 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["noise.sigma=two"], "noise.sigma=two: must be a number at least 0"),
         (["latent=0"], "latent=0: must be a whole number at least 1"),
         (["latent=2.5"], "latent=2.5: must be a whole number at least 1"),
+        (["noise=gaussian_range", "noise.low=7"], "noise.low=7: must be at most high=6"),
+        (["noise=gaussian_range", "noise.low=0"], "noise.low=0: must be a number above 0"),
         (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be a number in [0, 1]"),
         (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be a number in [0, 1)"),
         (["trainer.max_epochs=null"], "trainer.max_epochs=None: must be a whole number at least 1"),

@@ -7,11 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dae_lightning import GaussianNoise, MaskingNoise, SaltAndPepperNoise
+from dae_lightning import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
 from dae_lightning.noise import NOISES, Noise, corrupt_each, make_noise
 from dae_lightning.randomness import generator
 
-PROCESSES = [GaussianNoise(0.1, 2.0), MaskingNoise(0.3), SaltAndPepperNoise(0.3)]
+PROCESSES = [
+    GaussianNoise(0.1, 2.0),
+    GaussianRange(0.1, 0.5, 6.0),
+    MaskingNoise(0.3),
+    SaltAndPepperNoise(0.3),
+]
 each_process = pytest.mark.parametrize("noise", PROCESSES, ids=lambda noise: noise.kind)
 CLEAN = torch.rand(40, 28, 28, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1  # in [0.1, 0.9]
 
@@ -59,6 +64,28 @@ def test_gaussian_noise_has_its_mean_and_sigma_and_is_not_clipped(
         assert (CLEAN + noise).max() > 1.5
 
 
+def test_a_range_of_noise_has_one_log_uniform_sigma_per_image() -> None:
+    n, low, high, mean = 4000, 0.5, 6.0, 0.25
+    clean = torch.rand(n, 20, 20, generator=generator(1))
+    noise = (GaussianRange(mean, low, high).corrupt(clean, generator(0)) - clean).double().flatten(1)
+    sigma = noise.std(1)
+    # within an image the halves share one sigma: their ratio is that of two estimates from 200 numbers
+    ratio = (noise[:, :200].std(1) / noise[:, 200:].std(1)).log()
+    assert abs(ratio.mean()) < 6 * 0.071 / math.sqrt(n)
+    assert ratio.std() == pytest.approx(math.sqrt(2 / (2 * 200)), rel=0.06)
+    # over the images log sigma is uniform: its quantiles are straight (Kolmogorov's distance)
+    uniform = (sigma.log() - math.log(low)) / math.log(high / low)
+    distance = (uniform.sort().values - (torch.arange(n) + 0.5) / n).abs().max()
+    assert distance < 1.95 / math.sqrt(n)  # exceeded once in a thousand
+    assert abs(noise.mean() - mean) < 6 * math.sqrt((sigma**2).mean()) / math.sqrt(noise.numel())
+
+
+def test_a_range_of_no_width_is_gaussian_noise() -> None:
+    noise = GaussianRange(0.5, 2.0, 2.0).corrupt(CLEAN, generator(0)) - CLEAN
+    assert abs(noise.mean() - 0.5) < 6 * 2 / math.sqrt(noise.numel())
+    assert noise.flatten(1).std(1).numpy() == pytest.approx(2, abs=6 * 2 / math.sqrt(2 * 784))
+
+
 @given(probability=st.floats(0, 1), seed=st.integers(0, 2**31))
 def test_masking_sets_its_share_of_pixels_to_zero_and_no_other(probability: float, seed: int) -> None:
     noisy = MaskingNoise(probability).corrupt(CLEAN, generator(seed))
@@ -93,6 +120,12 @@ def test_evaluation_noise_is_a_function_of_the_image_not_of_its_batch(noise: Noi
     [
         (lambda: GaussianNoise(0, -1), "sigma=-1: must be a number at least 0"),
         (lambda: GaussianNoise(math.nan, 1), "mean=nan: must be a number finite"),
+        (lambda: GaussianRange(0, 0, 1), "low=0: must be a number above 0"),
+        (lambda: GaussianRange(0, 3, 2), "low=3: must be at most high=2"),
+        (
+            lambda: make_noise({"kind": "gaussian_range", "mean": 0, "low": 3, "high": 2}),
+            "noise.low=3: must be at most high=2",
+        ),
         (lambda: MaskingNoise(1.5), r"probability=1.5: must be a number in \[0, 1\]"),
         (lambda: make_noise({"kind": "pink"}), "noise.kind=pink: must be one of gaussian"),
         (lambda: make_noise({"kind": "gaussian", "sigma": 1}), "noise.mean: missing"),
