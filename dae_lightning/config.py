@@ -123,6 +123,12 @@ class Trainer:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    every_seconds: Positive | None
+    every_n_steps: Count | None
+
+
+@dataclass(frozen=True)
 class CsvLogger:
     kind: Literal["csv"]
 
@@ -146,6 +152,7 @@ class Train:
     latent: Count
     batch_size: Count
     steps_per_execution: Count
+    checkpoint: Checkpoint
     examples: Count
     resume: str | None
     noise: Noise
