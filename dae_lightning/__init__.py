@@ -5,12 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
+    from dae_lightning.inference import Denoiser
     from dae_lightning.model import DenoisingAutoencoder
     from dae_lightning.noise import GaussianNoise, MaskingNoise, SaltAndPepperNoise
 
-__all__ = ["DenoisingAutoencoder", "GaussianNoise", "ImageDataModule", "MaskingNoise", "SaltAndPepperNoise"]
+__all__ = [
+    "Denoiser",
+    "DenoisingAutoencoder",
+    "GaussianNoise",
+    "ImageDataModule",
+    "MaskingNoise",
+    "SaltAndPepperNoise",
+]
 
 _ROOMS = {
+    "Denoiser": "inference",
     "DenoisingAutoencoder": "model",
     "GaussianNoise": "noise",
     "ImageDataModule": "data.datamodule",

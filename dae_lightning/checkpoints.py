@@ -117,23 +117,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def find_checkpoint(place: str | Path) -> Path:
-    """The checkpoint that a user means: a file itself; of a run folder its best.ckpt, else its last.ckpt.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = Path(place)
-    if not path.is_dir():
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint={place}: no such file or run folder")
-        return path
-    for name in ("best.ckpt", "last.ckpt"):
-        if (path / "checkpoints" / name).is_file():
-            return path / "checkpoints" / name
-    raise CheckpointError(f"checkpoint={place}: no checkpoints/best.ckpt or last.ckpt in it")
-
-
 def load_model(path: Path) -> DenoisingAutoencoder:
     """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
 

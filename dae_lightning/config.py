@@ -160,3 +160,26 @@ class Train:
     optim: Optim
     trainer: Trainer
     logger: Logger
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """`conf/denoise.yaml`, whole."""
+
+    checkpoint: str
+    images: str
+    output: str
+    resize: bool
+    corrupt: bool
+    sigma: NonNegative | None
+    seed: Seed
+    device: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """`conf/export.yaml`, whole."""
+
+    checkpoint: str
+    format: Literal["onnx", "torch"]
+    output: str | None

@@ -19,3 +19,7 @@ class CheckpointError(UserError):
 
 class TrainingError(UserError):
     """A training that cannot start or go on: no such device, a loss that is not finite."""
+
+
+class ExportError(UserError):
+    """A model that cannot be exported, or that would not compute the same there."""

@@ -1,6 +1,7 @@
 """The command line as a person uses it: answers at once, errors in one line, run folders, sweeps, resuming."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from dae_lightning import schema
 from dae_lightning.commands import CONF, _folder_name
-from dae_lightning.config import Train
+from dae_lightning.config import Denoise, Export, Train
+from tests.conftest import Run
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 NO_TORCH = (
@@ -156,3 +159,92 @@ def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == {
         *("data", "experiment", "logger", "noise", "optim", "trainer")
     }
+
+
+CALL = "import sys; from dae_lightning import commands; getattr(commands, sys.argv.pop(1))()"
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Command:
+    """`dae-denoise` or `dae-export` in an empty folder; with torch=False they can import neither torch nor onnx."""
+
+    def called(*arguments: str, torch: bool = False) -> "subprocess.CompletedProcess[str]":
+        absent = "('torch', 'lightning', 'onnx', 'onnxscript')"
+        block = "" if torch else f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+        return subprocess.run(
+            [sys.executable, "-c", block + CALL, *arguments],
+            cwd=tmp_path,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([str(TRAIN.parent), os.environ.get("PYTHONPATH", "")])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["denoise"], "checkpoint and images: missing; give checkpoint=..."),
+        (["denoise", "checkpoint=a", "image=b"], "image: no such key; did you mean images?"),
+        (["denoise", "checkpoint=a", "images=."], "checkpoint=a: no such file or run folder"),
+        (
+            ["denoise", "checkpoint=.", "images=."],
+            "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it",
+        ),
+        (["denoise", "checkpoint=model.ckpt", "images=b"], "images=b: no such file or folder"),
+        (
+            ["denoise", "checkpoint=model.ckpt", "images=."],
+            "images=.: holds no PNG, JPEG, BMP or TIFF images",
+        ),
+        (
+            ["denoise", "checkpoint=a", "images=b", "corrupt=true", "sigma=-1"],
+            "sigma=-1: must be a number at least 0",
+        ),
+        (
+            ["denoise", "checkpoint=a", "images=b", "sigma=1"],
+            "sigma=1: is of the noise that corrupt=true adds",
+        ),
+        (["denoise", "checkpoint=a", "images=b", "resize=2"], "resize=2: must be true or false"),
+        (["export"], "checkpoint: missing; give checkpoint=..."),
+        (["export", "checkpoint=a", "format=tflite"], "format=tflite: must be one of onnx, torch"),
+        (["export", "checkpoint=a", "format=torch"], "checkpoint=a: no such file or run folder"),
+        (["export", "checkpoint=a"], "pip install 'dae_lightning[export]'"),
+    ],
+)
+def test_a_mistake_in_using_a_model_is_one_line_and_a_status_without_torch(
+    tool: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "model.ckpt").touch()
+    answer = tool(*arguments)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
+
+
+@pytest.mark.parametrize(("name", "kind"), [("denoise", Denoise), ("export", Export)])
+def test_the_help_of_a_tool_explains_its_own_keys_without_torch(tool: Command, name: str, kind: type) -> None:
+    shown = tool(name, "--help")
+    assert shown.returncode == 0, shown.stderr
+    explained = {line.split("=")[0].strip() for line in shown.stdout.splitlines() if line.startswith("  ")}
+    keys = {key for key in explained if " " not in key and key}
+    assert keys | {"checkpoint", "images"} & schema.keys(kind) | {"checkpoint"} == schema.keys(kind)
+
+
+def test_a_run_is_put_to_use_and_leaves_nothing_else_behind(tool: Command, tmp_path: Path, run: Run) -> None:
+    folder = run("run", "trainer.max_epochs=1")
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (12, 12), 90).save(tmp_path / "photos" / "good.png")
+    (tmp_path / "photos" / "bad.png").touch()
+    done = tool("denoise", f"checkpoint={folder}", "images=photos", "device=cpu", torch=True)
+    assert done.returncode == 1
+    assert done.stdout.startswith("1 images in 1 files denoised, in denoised\n")
+    assert "skipped: photos/bad.png is empty\n" in done.stdout
+    assert done.stderr == "error: 1 of 2 files skipped, as said above\n"
+    written = tool("export", f"checkpoint={folder}", "format=torch", "output=model.pt2", torch=True)
+    assert written.returncode == 0, written.stderr
+    assert "model.pt2: agrees with the model" in written.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "photos", "denoised", "model.pt2"}

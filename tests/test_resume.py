@@ -79,6 +79,6 @@ def test_twenty_kills_change_no_bit(settings: Settings, tmp_path: Path, optim: s
             assert exitcode in (0, -signal.SIGKILL)
             last = folder / "checkpoints" / "last.ckpt"
             if exitcode and last.exists():
-                within += 0 < torch.load(last, weights_only=True)["epoch_loss"][1]
+                within += torch.load(last, weights_only=True)["epoch_loss"][1] > 0
         assert outcome(folder) == expected
     assert within  # some kills were resumed within an epoch

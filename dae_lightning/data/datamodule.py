@@ -79,7 +79,7 @@ class ImageDataModule(LightningDataModule):
         return self._train_loader
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the training images. (Lightning forgets that of a loader made before the optimiser, #20550.)"""
+        """The position in the training images. (Lightning drops that of a loader made before the optimiser, #20550.)"""
         return {"position": self._train_loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
