@@ -38,6 +38,7 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.images import ImageSet, Splits
 from dae_lightning.history import History
+from dae_lightning.signals import StopSignal
 from dae_lightning.training import make_model, make_trainer
 
 IMAGES, BATCH, LATENT, SIGMA, EPOCHS = 60_000, 32, 256, 2.0, 2
@@ -109,7 +110,11 @@ def ours(data: ImageDataModule, val_size: int) -> Clock:
         settings = checked(compose("train", overrides), config.Train)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        callbacks = [History(Path(folder, "metrics.csv")), Checkpoints(Path(folder), settings.data), clock]
+        callbacks = [
+            History(Path(folder, "metrics.csv")),
+            Checkpoints(Path(folder), settings.data, settings.checkpoint, StopSignal()),
+            clock,
+        ]
         trainer = make_trainer(settings, "cpu", Path(folder), data, callbacks)
         trainer.fit(make_model(settings, (28, 28)), datamodule=data)
     return clock

@@ -1,6 +1,7 @@
 """Checkpoints: when they are written, how they are written so that none is ever half there, how they are read."""
 
 import os
+import time
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,31 +16,53 @@ from dae_lightning import config
 from dae_lightning.errors import CheckpointError
 from dae_lightning.files import replacing
 from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.run_folders import find_checkpoint as find_checkpoint
+from dae_lightning.signals import StopSignal
 
 MONITOR = "val/denoising/bce"
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every epoch, and `best.ckpt`: the lowest val/denoising/bce so far, where images are held out.
+    """`last.ckpt` after every epoch and now and then within one, and `best.ckpt`: the lowest val/denoising/bce so far,
+    where images are held out.
 
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
 
-    def __init__(self, folder: Path, data: config.Data) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path, data: config.Data, when: config.Checkpoint, stop: StopSignal) -> None:
+        self.folder, self.data, self.when, self.stop = folder, data, when, stop
         self.best: float | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self.stop.listen()  # from here on: Lightning has just installed its own handlers
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # behind the last batch the epoch's end comes next, with its validation; it saves
+        if not trainer.is_last_batch and (self.stop.signum is not None or self._due(trainer.global_step)):
+            self._save(trainer, "last.ckpt")
+            self.stop.raise_if_received()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         score = trainer.callback_metrics.get(MONITOR)
         improved = score is not None and (self.best is None or float(score) < self.best)
         if score is not None and improved:
             self.best = float(score)
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         if improved:
-            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+        self.stop.raise_if_received()
+
+    def _due(self, step: int) -> bool:
+        seconds, steps = self.when.every_seconds, self.when.every_n_steps
+        late = seconds is not None and time.monotonic() - self._saved_at >= seconds
+        return late or (steps is not None and step // steps > self._saved_step // steps)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.folder / name, weights_only=False)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

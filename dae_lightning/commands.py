@@ -20,6 +20,7 @@ from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.image_files import find_images
 from dae_lightning.run_folders import find_checkpoint
+from dae_lightning.signals import Interrupted
 
 Settings = TypeVar("Settings")
 
@@ -37,13 +38,16 @@ def train() -> None:
 def _train(cfg: DictConfig) -> float:
     settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoint = None if settings.resume is None else find_run(settings.resume)[1]
+    checkpoint = to_resume(settings.resume, folder)
 
-    from dae_lightning import (
-        training,
-    )  # torch and lightning take seconds: only once the configuration is right
+    # torch and lightning take seconds: only once the configuration is right
+    from dae_lightning import training
 
-    return training.train(settings, folder, checkpoint)
+    try:
+        return training.train(settings, folder, checkpoint)
+    except Interrupted as stop:
+        print(f"stopped by {stop}; everything is saved, go on with resume={folder}", file=sys.stderr)
+        sys.exit(stop.status)
 
 
 def denoise() -> None:
@@ -123,7 +127,7 @@ def resumed(arguments: list[str]) -> list[str]:
         CheckpointError: `resume` names no run, or no checkpoint in one.
     """
     places = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    if not places or places[-1] in ("", "null"):
+    if not places or places[-1] in ("", "null", "last", "auto"):
         return arguments
     if {"-m", "--multirun"} & set(arguments):
         raise CheckpointError(f"resume={places[-1]}: goes on with one run; leave out -m")
@@ -137,10 +141,29 @@ def resumed(arguments: list[str]) -> list[str]:
         f"resume={_quoted(checkpoint)}",
     ]
     if "root" in recorded.data and not any(argument.startswith("data.root=") for argument in arguments):
-        again.append(
-            f"data.root={_quoted(Path(os.path.normpath(Path(cwd, recorded.data.root))))}"
-        )  # it was relative to that folder
+        root = os.path.normpath(Path(cwd, recorded.data.root))  # it was relative to that folder
+        again.append(f"data.root={_quoted(Path(root))}")
     return again
+
+
+def to_resume(resume: str | None, folder: Path) -> Path | None:
+    """The checkpoint from which a run in `folder` goes on; None to start.
+
+    Raises:
+        CheckpointError: there is none where there has to be one.
+    """
+    if resume is None:
+        return None
+    if resume not in ("last", "auto"):
+        return find_run(resume)[1]
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        return last
+    if resume == "last":
+        raise CheckpointError(
+            f"resume=last: no checkpoints/last.ckpt in {folder}; resume=auto would start there"
+        )
+    return None
 
 
 def find_run(place: str) -> tuple[Path, Path]:

@@ -136,6 +136,12 @@ class Trainer:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    every_seconds: Positive | None
+    every_n_steps: Count | None
+
+
+@dataclass(frozen=True)
 class CsvLogger:
     kind: Literal["csv"]
 
@@ -159,6 +165,7 @@ class Train:
     latent: Count
     batch_size: Count
     steps_per_execution: Count
+    checkpoint: Checkpoint
     examples: Count
     resume: str | None
     noise: Noise

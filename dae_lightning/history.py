@@ -6,47 +6,57 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from dae_lightning.files import replace_text
 
 Row = dict[str, float]
 
 
-class History(Callback):
+class History(Checkpoint):
     """One row an epoch: epoch (from 1), step, lr, train/loss, val/*, seconds, images_per_second.
 
     The rows travel in the checkpoint, so a resumed run goes on with the rows of exactly the epochs that it has
-    behind it, and metrics.csv is written anew, whole, after every epoch.
+    behind it, and metrics.csv is written anew, whole, after every epoch. (A "Checkpoint" to Lightning: those are
+    called last, when the epoch's metrics are complete; it has to come before the callback that saves.)
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
+        self._seconds, self._images = 0.0, 0  # of the epoch so far
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start, self._images = time.perf_counter(), 0
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += sum(map(len, batch))
+        self._tick()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        seconds = time.perf_counter() - self._start
+        self._tick()
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        row |= {"seconds": seconds, "images_per_second": self._images / seconds}
+        row |= {"seconds": self._seconds, "images_per_second": self._images / self._seconds}
         self.rows.append(row)
+        self._seconds, self._images = 0.0, 0
         self._write()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self._seconds, "images": self._images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        self._seconds, self._images = state_dict["seconds"], state_dict["images"]
         self._write()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._seconds, self._clock = self._seconds + now - self._clock, now
 
     def _write(self) -> None:
         text = io.StringIO(newline="")

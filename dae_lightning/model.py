@@ -67,6 +67,7 @@ class DenoisingAutoencoder(LightningModule):
         # one Lightning step takes several optimiser steps (DESIGN: a fit's time goes into Lightning's steps)
         self.automatic_optimization = False
         self._noisy_val: dict[int, Tensor] = {}
+        self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
         # plain values only: the checkpoint loads with weights_only=True and needs no file beside it
         self.save_hyperparameters(
             {
@@ -132,7 +133,7 @@ class DenoisingAutoencoder(LightningModule):
                 schedule.step()
             losses.append(loss.detach())
             step += 1
-        return self._log_losses(torch.stack(losses), first_step, sum(map(len, batches)))
+        return self._account(torch.stack(losses), first_step, sum(map(len, batches)))
 
     def _loss(self, clean: Tensor, step: int) -> Tensor:
         noisy = self.noise(clean, self._generator(step))
@@ -142,19 +143,32 @@ class DenoisingAutoencoder(LightningModule):
         """The training noise is a function of (seed, step): nothing is drawn from the global generator."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, "noise", step))
 
-    def _log_losses(self, losses: Tensor, first_step: int, images: int) -> Tensor:
+    def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
         if not losses.isfinite().all():
             step = first_step + int(losses.isfinite().logical_not().nonzero()[0])
             raise TrainingError(
                 f"the loss of step {step} is {losses[step - first_step].item()}: lower optim.lr={self.optim.lr:g}"
             )
         loss = losses.mean()
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=images)
+        self._epoch_loss += images * loss.item()
+        self._epoch_images += images
         return loss
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
         return optimizer if schedule is None else ([optimizer], [schedule])
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", self._epoch_loss / max(self._epoch_images, 1))
+        self._epoch_loss, self._epoch_images = 0.0, 0
+
+    # Lightning's own running mean would start anew in a training that is resumed within an epoch
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["epoch_loss"] = [self._epoch_loss, self._epoch_images]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
 
     def on_train_start(self) -> None:
         schedule = self.lr_schedulers()

@@ -21,8 +21,8 @@ class TrainingBar(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = (trainer.max_epochs or 0) - trainer.current_epoch
         loader: Any = trainer.train_dataloader
-        chunk = loader.batch_size * loader.batches_per_chunk
-        images = min(int(trainer.num_training_batches) * chunk, len(loader.images)) * epochs
+        images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
+        images -= trainer.fit_loop.epoch_loop.batch_progress.current.ready * loader.chunk_size  # when resumed
         # disable=None: no bar where stderr is not a terminal
         self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
         self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)

@@ -25,6 +25,7 @@ from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.progress import TrainingBar
 from dae_lightning.results import Scores, score, table, versions, write_results
+from dae_lightning.signals import StopSignal
 from dae_lightning.tensorboard import ExampleImages, make_logger
 
 
@@ -55,7 +56,7 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
     if checkpoint is not None:
         check_same_model(checkpoint, model)
     history = History(folder / "metrics.csv")
-    checkpoints = Checkpoints(folder / "checkpoints", settings.data)
+    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
     print(_describe(data, model, trainer, folder))
 

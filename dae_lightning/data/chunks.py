@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dae_lightning.errors import CheckpointError
 from dae_lightning.randomness import generator
 
 
@@ -28,7 +29,8 @@ class ChunkLoader:
     """Yields (images, indices): uint8 (n, *input_shape) and int64 (n,), n = `batch_size * batches_per_chunk`.
 
     The last chunk of an epoch is smaller where the images do not fill it. Without a `sampler` the images come in
-    their own order. Lightning takes any iterable with a length; it calls `sampler.set_epoch`.
+    their own order. Lightning takes any iterable with a length; it calls `sampler.set_epoch`, and keeps `state_dict`
+    in its checkpoints: a training that is resumed within an epoch goes on behind the chunks that it has seen.
     """
 
     batch_sampler = None  # Lightning asks for it wherever it finds a `sampler`
@@ -38,14 +40,51 @@ class ChunkLoader:
     ) -> None:
         self.images, self.sampler = images, sampler
         self.batch_size, self.batches_per_chunk = batch_size, batches_per_chunk
+        self._position = {
+            "epoch": 0,
+            "chunks": 0,
+            "chunk_size": self.chunk_size,
+        }  # chunks given out in that epoch
+
+    @property
+    def chunk_size(self) -> int:
+        """Images of a whole chunk."""
+        return self.batch_size * self.batches_per_chunk
 
     def __len__(self) -> int:
-        return math.ceil(len(self.images) / (self.batch_size * self.batches_per_chunk))
+        return math.ceil(len(self.images) / self.chunk_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.arange(len(self.images)) if self.sampler is None else self.sampler.permutation()
-        for indices in order.split(self.batch_size * self.batches_per_chunk):
+        if self.sampler is None:
+            order, epoch, seen = torch.arange(len(self.images)), 0, 0
+        else:
+            order, epoch, seen = (
+                self.sampler.permutation(),
+                self.sampler.epoch,
+                self._seen(self.sampler.epoch),
+            )
+        for number, indices in enumerate(order.split(self.chunk_size)[seen:], start=seen + 1):
+            self._position = {"epoch": epoch, "chunks": number, "chunk_size": self.chunk_size}
             yield self.images.index_select(0, indices), indices
+
+    def _seen(self, epoch: int) -> int:
+        """How many chunks of `epoch` are behind us: none of any but the one that was interrupted."""
+        if self._position["epoch"] != epoch or self._position["chunks"] == 0:
+            return 0
+        if self._position["chunk_size"] != self.chunk_size:
+            raise CheckpointError(
+                f"batch_size * steps_per_execution = {self.chunk_size}: the checkpoint lies within an epoch cut into "
+                f"chunks of {self._position['chunk_size']} images; change either between epochs only"
+            )
+        return self._position["chunks"]
+
+    def state_dict(self) -> dict[str, int]:
+        """The position: the epoch, the chunks given out in it, their size."""
+        return self._position
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind a position."""
+        self._position = state
 
     def batches_in(self, chunks: int) -> int:
         """How many batches the first `chunks` chunks of an epoch hold."""

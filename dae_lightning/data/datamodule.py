@@ -47,6 +47,7 @@ class ImageDataModule(LightningDataModule):
         self.val_size: int | None = check(Size | None, val_size, "val_size")
         self.seed: int = check(Seed, seed, "seed")
         self.split_seed: int = check(Seed, split_seed, "split_seed")
+        self._position: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         self.source.prepare()
@@ -71,7 +72,18 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ChunkLoader:
         order = EpochOrder(len(self.train.images), self.seed)
-        return ChunkLoader(self.train.images, self.batch_size, self.steps_per_execution, order)
+        self._train_loader = ChunkLoader(self.train.images, self.batch_size, self.steps_per_execution, order)
+        if self._position is not None:
+            self._train_loader.load_state_dict(self._position)
+            self._position = None  # a later fit starts anew
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training images. (Lightning drops that of a loader made before the optimiser, #20550.)"""
+        return {"position": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position = state_dict["position"]
 
     def val_dataloader(self) -> ChunkLoader | list[Any]:
         return ChunkLoader(self.val.images, EVAL_BATCH) if len(self.val.images) else []
