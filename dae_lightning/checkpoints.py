@@ -16,6 +16,7 @@ from dae_lightning import config
 from dae_lightning.errors import CheckpointError
 from dae_lightning.files import replacing
 from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.run_folders import find_checkpoint as find_checkpoint
 
 MONITOR = "val/denoising/bce"
 
@@ -89,23 +90,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(f"{path}: no checkpoint of a denoising autoencoder")
     return checkpoint
-
-
-def find_checkpoint(place: str | Path) -> Path:
-    """The checkpoint that a user means: a file itself; of a run folder its best.ckpt, else its last.ckpt.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = Path(place)
-    if not path.is_dir():
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint={place}: no such file or run folder")
-        return path
-    for name in ("best.ckpt", "last.ckpt"):
-        if (path / "checkpoints" / name).is_file():
-            return path / "checkpoints" / name
-    raise CheckpointError(f"checkpoint={place}: no checkpoints/best.ckpt or last.ckpt in it")
 
 
 def load_model(path: Path) -> DenoisingAutoencoder:

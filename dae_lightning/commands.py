@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, UserError
+from dae_lightning.run_folders import find_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -43,6 +44,21 @@ def _train(cfg: DictConfig) -> float:
     return training.train(settings, folder, checkpoint)
 
 
+def evaluate() -> None:
+    """`dae-evaluate`."""
+    _command("evaluate", config.Evaluate, _evaluate)
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    settings = checked(cfg, config.Evaluate)
+    places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
+    checkpoints = {place: find_checkpoint(place) for place in places}
+
+    from dae_lightning import evaluation
+
+    evaluation.evaluate(settings, checkpoints, Path(settings.output))
+
+
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     """A composed configuration, with types and ranges checked; raises ConfigError."""
     settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
@@ -62,8 +78,10 @@ def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) 
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+    OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
     try:
-        sys.argv[1:] = resumed(sys.argv[1:])
+        if name == "train":
+            sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
@@ -135,6 +153,12 @@ def _folder_name(overrides: str) -> str:
     """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
     name = re.sub(r"[^\w.,=+-]+", "_", overrides)
     return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+
+
+def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
+    """Where the results go that `output` does not place: beside a run's own, or `otherwise`."""
+    in_a_run = isinstance(checkpoint, str) and Path(checkpoint).is_dir()
+    return f"{checkpoint}/evaluation" if in_a_run else otherwise
 
 
 def _quoted(path: Path) -> str:

@@ -73,3 +73,31 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     with replacing(path) as file:
         FigureCanvasAgg(figure).print_png(file)
+
+
+def curve_figure(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    trained: Mapping[str, Sequence[float]],
+    level: str,
+) -> Figure:
+    """PSNR over the level of the noise: `curves` are points (level, dB) by label, a line each.
+
+    `trained` has, of the labels that are models, the level of the training or the ends of its range. Lines of the
+    noisy images fall far below all others: they are cut off, so that the others can be told apart.
+    """
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    models = dict(zip(trained, (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48"), strict=False))
+    greys = iter((("#333333", "-"), ("#333333", "--"), ("#777777", "-"), ("#777777", "--"), ("#777777", ":")))
+    # ordered as they lie above each other in the middle
+    for label, points in sorted(curves.items(), key=lambda curve: -sorted(curve[1])[len(curve[1]) // 2][1]):
+        levels, values = zip(*sorted(points), strict=True)
+        if label in trained:
+            colour = models.get(label, INK)
+            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=5, zorder=3)
+            low, high = min(trained[label]), max(trained[label])
+            axes.axvspan(low, high, color=colour, alpha=0.12 if low < high else 0.5, lw=1.0)
+        else:
+            colour, style = next(greys, ("#aaaaaa", "-"))
+            axes.plot(levels, values, label=label, color=colour, ls=style, lw=1.2, marker=".", ms=5)
+    return figure

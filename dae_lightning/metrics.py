@@ -55,12 +55,14 @@ class ImageQuality(Metric):
 
     full_state_update = False
     total: Tensor
+    squares: Tensor
     count: Tensor
 
     def __init__(self, with_ssim: bool) -> None:
         super().__init__()
         self.names = ("bce", "bce_excess", "psnr") + (("ssim",) if with_ssim else ())
         self.add_state("total", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros_like(self.total), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, estimate: Tensor, clean: Tensor, logits: Tensor | None = None) -> None:
@@ -69,8 +71,15 @@ class ImageQuality(Metric):
         values = [cross_entropy, cross_entropy - entropy(clean), psnr(estimate, clean)]
         if "ssim" in self.names:
             values.append(ssim(estimate, clean))
-        self.total += torch.stack(values).double().sum(1)
+        each = torch.stack(values).double()
+        self.total += each.sum(1)
+        self.squares += each.square().sum(1)
         self.count += len(clean)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.total / self.count, strict=True))
+
+    def ci95(self) -> dict[str, Tensor]:
+        """Half the 95 % confidence interval of each mean: 1.96 standard errors over images; nan of a single one."""
+        variance = (self.squares - self.total.square() / self.count).clamp(min=0) / (self.count - 1)
+        return dict(zip(self.names, 1.96 * (variance / self.count).sqrt(), strict=True))

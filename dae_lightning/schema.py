@@ -66,6 +66,10 @@ def check(kind: Any, value: Any, key: str) -> Any:
         return value
     if origin in (Union, types.UnionType):
         return _check_union(arguments, value, key)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ConfigError(f"{key}={value}: must be a list of one or more")
+        return tuple(check(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
             raise ConfigError(f"{key}={value}: must be a list of {len(arguments)} values")

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dae_lightning import config
-from dae_lightning.baselines import MeanImage, do_nothing
+from dae_lightning.baselines import MeanImage, Noisy
 from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
@@ -149,8 +149,10 @@ def test_scores(trainer: pl.Trainer, model: DenoisingAutoencoder, data: ImageDat
         _, task, metric = name.split("/")
         scores["model"][task][metric] = value
     batches = int(trainer.num_test_batches[0])  # fewer than all under trainer.limit_test_batches
-    scores["noisy_input"] = score(do_nothing, _test_pairs(model.cpu(), data, batches))
-    scores["mean_image"] = score(MeanImage(data.train.images), _test_pairs(model, data, batches))
+    scores["noisy_input"] = score(Noisy(), _test_pairs(model.cpu(), data, batches))
+    mean_image = MeanImage()
+    mean_image.fit(data.train.images, model.noise)
+    scores["mean_image"] = score(mean_image, _test_pairs(model, data, batches))
     return scores
 
 
