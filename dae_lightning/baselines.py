@@ -99,7 +99,9 @@ class PosteriorMean:
     def fit(self, train: Tensor, noise: Noise) -> None:
         if not isinstance(noise, GaussianNoise):
             # a pixel that survives tells its exact value, so the posterior is empty unless y is made of an x
-            raise Unsuited("needs Gaussian noise; under others, surviving pixels rule out every training image")
+            raise Unsuited(
+                "needs Gaussian noise; under others, surviving pixels rule out every training image"
+            )
         self.images = train.flatten(1).float().div_(255)
         self.mean = self.images.mean(0)
         self.images -= self.mean  # centred: |y - x|^2 loses fewer digits when it is multiplied out

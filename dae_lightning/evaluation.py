@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from dae_lightning import config, schema
@@ -34,6 +33,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     Raises:
         ConfigError, CheckpointError, DataError: one line each.
     """
+    if settings.probe:
+        raise ConfigError("probe=true: not there yet")
     models = {place: load_model(path) for place, path in checkpoints.items()}
     level_name, conditions = make_conditions(settings, models)
     methods = make_methods(settings.methods, models)
@@ -78,7 +79,7 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     }
     write_csv(folder / "evaluation.csv", rows)
     write_json(folder / "evaluation.json", facts, rows)
-    marks = {models_title: levels for models_title, levels in zip(titles.values(), trained, strict=False)}
+    marks = dict(zip(titles.values(), trained, strict=False))  # the models come first
     save_figure(curve_figure(_curves(rows, titles), marks, level_name), folder / "denoising_curve.png")
     title = f"the same {len(examples.clean)} test images, {level_name} {shown.level:g}"
     save_figure(examples_figure(gallery, title), folder / "gallery.png")
@@ -94,7 +95,9 @@ def make_conditions(settings: config.Evaluate, models: Models) -> tuple[str, lis
     processes = {(_process(model.noise), _mean(model.noise)) for model in models.values()}
     if len(processes) > 1:
         named = ", ".join(f"{place} on {model.noise}" for place, model in models.items())
-        raise CheckpointError(f"checkpoint: trained on different kinds of noise ({named}); evaluate them apart")
+        raise CheckpointError(
+            f"checkpoint: trained on different kinds of noise ({named}); evaluate them apart"
+        )
     ((kind, mean),) = processes
     if kind == "gaussian":
         name, levels = "sigma", settings.sigmas
@@ -102,9 +105,7 @@ def make_conditions(settings: config.Evaluate, models: Models) -> tuple[str, lis
     else:
         name, levels = "probability", settings.probabilities
         noises = [make_noise({"kind": kind, "probability": probability}) for probability in levels]
-    denoising = [
-        Condition("denoising", level, noise) for level, noise in zip(levels, noises, strict=True)
-    ]
+    denoising = [Condition("denoising", level, noise) for level, noise in zip(levels, noises, strict=True)]
     return name, [*denoising, Condition("reconstruction", None, GaussianNoise(0.0, 0.0))]
 
 
@@ -116,7 +117,12 @@ def make_methods(names: Sequence[str], models: Models) -> list[Method]:
     """
     titles = [f"model ({_levels(model.noise)})" if len(models) > 1 else "model" for model in models.values()]
     methods = [
-        Method("model", place, title if titles.count(title) == 1 else f"{title} {Path(place).name}", Network(model))
+        Method(
+            "model",
+            place,
+            title if titles.count(title) == 1 else f"{title} {Path(place).name}",
+            Network(model),
+        )
         for (place, model), title in zip(models.items(), titles, strict=True)
     ]
     return methods + [Method(name, "", name.replace("_", " "), _make_baseline(name)) for name in names]
@@ -135,7 +141,9 @@ def recorded_data(checkpoints: Mapping[str, Path]) -> config.Data:
             raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
         found.append(schema.check(config.Data, data, "data"))
         if make_source(found[-1]) != make_source(found[0]):  # they may differ in what they held out
-            raise CheckpointError(f"checkpoint: {place} was trained on other data than the first; choose data=")
+            raise CheckpointError(
+                f"checkpoint: {place} was trained on other data than the first; choose data="
+            )
     return found[0]
 
 

@@ -13,6 +13,10 @@ from dae_lightning.files import replacing
 
 INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
+MODELS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
+OTHERS = tuple(
+    (grey, style) for style in ("-", "--", ":", "-.") for grey in ("#bbbbbb", "#888888", "#333333")
+)
 
 
 def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -80,24 +84,38 @@ def curve_figure(
     trained: Mapping[str, Sequence[float]],
     level: str,
 ) -> Figure:
-    """PSNR over the level of the noise: `curves` are points (level, dB) by label, a line each.
+    """PSNR over the noise: `curves` are points (level, dB) by label; `level` is what the noise's level is called.
 
-    `trained` has, of the labels that are models, the level of the training or the ends of its range. Lines of the
-    noisy images fall far below all others: they are cut off, so that the others can be told apart.
+    `trained` has, for the labels that are models, the level of their training or the ends of its range. A line that
+    falls far below the mean image (noisy images do) leaves the frame, so that the others can be told apart.
     """
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    models = dict(zip(trained, (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48"), strict=False))
-    greys = iter((("#333333", "-"), ("#333333", "--"), ("#777777", "-"), ("#777777", "--"), ("#777777", ":")))
-    # ordered as they lie above each other in the middle
-    for label, points in sorted(curves.items(), key=lambda curve: -sorted(curve[1])[len(curve[1]) // 2][1]):
+    colours = dict(zip(trained, MODELS, strict=False))
+    styles = iter(OTHERS)
+    for label, points in curves.items():
         levels, values = zip(*sorted(points), strict=True)
         if label in trained:
-            colour = models.get(label, INK)
-            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=5, zorder=3)
-            low, high = min(trained[label]), max(trained[label])
-            axes.axvspan(low, high, color=colour, alpha=0.12 if low < high else 0.5, lw=1.0)
+            colour = colours.get(label, INK)
+            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
+            ends = min(trained[label]), max(trained[label])
+            name = f"{' to '.join(f'{end:g}' for end in dict.fromkeys(ends))}, its training"
+            axes.axvspan(
+                *ends, label=name, color=colour, alpha=0.12 if ends[0] < ends[1] else 0.5, lw=1.2, zorder=0
+            )
         else:
-            colour, style = next(greys, ("#aaaaaa", "-"))
-            axes.plot(levels, values, label=label, color=colour, ls=style, lw=1.2, marker=".", ms=5)
+            colour, style = next(styles, ("#aaaaaa", ":"))
+            axes.plot(levels, values, label=label, color=colour, ls=style, lw=1.4, marker=".", ms=6)
+    near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
+    if near:
+        axes.set_ylim(min(near) - 1, max(near) + 1)
+    ticks = sorted({x for points in curves.values() for x, _ in points})
+    if level == "sigma" and ticks[0] > 0:
+        axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel=f"{level} of the noise on the test images", ylabel="PSNR in dB, mean over images")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", lw=0.7)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return figure

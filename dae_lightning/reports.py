@@ -66,7 +66,9 @@ def table(rows: Sequence[Row], names: Mapping[tuple[str, str], str], level: str)
         lines += ["", f"denoising (noisy in), {rows[0].images:,} test images: {title} ({best} is best)"]
         lines.append(f"{level:>{width}}" + "".join(f"{value:10g}" for value in levels))
         for key, name in names.items():
-            cells = {row.sigma: getattr(row, score) for row in denoising if (row.method, row.checkpoint) == key}
+            cells = {
+                row.sigma: getattr(row, score) for row in denoising if (row.method, row.checkpoint) == key
+            }
             digits = 2 if score == "psnr" else 4
             if cells:
                 lines.append(f"{name:{width}}" + "".join(f"{cells[value]:10.{digits}f}" for value in levels))
