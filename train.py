@@ -1,4 +1,4 @@
-"""Train the denoising autoencoder: `python train.py noise.sigma=6 latent=192`; `python train.py --help` says more."""
+"""Train the denoising autoencoder: `python train.py noise.sigma=6 latent=192`; `--help` says more."""
 
 from dae_lightning.commands import train
 

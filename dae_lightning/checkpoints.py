@@ -1,7 +1,6 @@
 """Checkpoints: when they are written, how they are written so that none is ever half there, how they are read."""
 
 import os
-import pickle
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -32,15 +31,15 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         score = trainer.callback_metrics.get(MONITOR)
-        improved = score is not None and (self.best is None or score < self.best)
-        if improved:
+        improved = score is not None and (self.best is None or float(score) < self.best)
+        if score is not None and improved:
             self.best = float(score)
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         if improved:
-            trainer.save_checkpoint(self.folder / "best.ckpt")
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -83,10 +82,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: damaged, or no checkpoint (not a zip archive)")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: damaged, or no checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # damaged files make torch raise errors of many types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: damaged, or no checkpoint ({reason})") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(f"{path}: no checkpoint of a denoising autoencoder")
     return checkpoint

@@ -1,5 +1,6 @@
 """Checkpoints against floors and ceilings: the same test images, with the same noise, through every method."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,8 +59,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
                     try:
                         method.estimator.fit(splits.train.images, condition.noise)
                         suited.append(method)
-                    except Unsuited as reason:
-                        left_out[method.name] = str(reason)
+                    except Unsuited as error:
+                        left_out[method.name] = str(error)
             rows += measure(condition, suited, test, settings.eval_seed, bar.update)
             if condition is shown:
                 gallery |= {m.title: m.estimator(noisy) for m in suited if not m.name.startswith("noisy")}
@@ -175,7 +176,7 @@ def trained_levels(noise: Noise) -> tuple[float, ...]:
 def _make_baseline(name: str) -> Estimator:
     if name in BASELINES:
         return BASELINES[name]()
-    from dae_lightning import filters  # type: ignore[attr-defined]  # needs the extra `baselines`
+    filters = importlib.import_module("dae_lightning.filters")  # needs the extra `baselines`
 
     if absent := filters.missing():
         raise ConfigError(f"methods: {name} needs {absent}")

@@ -1,5 +1,6 @@
 """Every picture that the project draws."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
 MODELS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
 OTHERS = tuple(
-    (grey, style) for style in ("-", "--", ":", "-.") for grey in ("#bbbbbb", "#888888", "#333333")
+    (grey, style) for grey in (INK, "#888888") for style in ("-", "--", ":", "-.", (0, (6, 1, 1, 1)))
 )
 
 
@@ -93,22 +94,25 @@ def curve_figure(
     axes = figure.subplots()
     colours = dict(zip(trained, MODELS, strict=False))
     styles = iter(OTHERS)
+    near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
+    near = [dB for dB in near if math.isfinite(dB)] or [0.0]
+    bottom, top = min(near) - 1, max(near) + 1
     for label, points in curves.items():
         levels, values = zip(*sorted(points), strict=True)
         if label in trained:
             colour = colours.get(label, INK)
             axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
-            ends = min(trained[label]), max(trained[label])
-            name = f"{' to '.join(f'{end:g}' for end in dict.fromkeys(ends))}, its training"
+            low, high = min(trained[label]), max(trained[label])
+            name = f"trained at {low:g}" if low == high else f"trained at {low:g} to {high:g}"
             axes.axvspan(
-                *ends, label=name, color=colour, alpha=0.12 if ends[0] < ends[1] else 0.5, lw=1.2, zorder=0
+                low, high, label=name, color=colour, alpha=0.5 if low == high else 0.12, lw=1.2, zorder=0
             )
         else:
             colour, style = next(styles, ("#aaaaaa", ":"))
+            if max(values) < bottom:
+                label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"
             axes.plot(levels, values, label=label, color=colour, ls=style, lw=1.4, marker=".", ms=6)
-    near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
-    if near:
-        axes.set_ylim(min(near) - 1, max(near) + 1)
+    axes.set_ylim(bottom, top)
     ticks = sorted({x for points in curves.values() for x, _ in points})
     if level == "sigma" and ticks[0] > 0:
         axes.set_xscale("log")

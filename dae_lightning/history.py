@@ -34,7 +34,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = time.perf_counter() - self._start
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         row |= {"seconds": seconds, "images_per_second": self._images / seconds}

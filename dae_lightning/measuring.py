@@ -69,7 +69,7 @@ def measure(
 
     The noise on image i is a function of `seed`, the condition and i alone.
     """
-    qualities = [ImageQuality(with_ssim=True) for _ in methods]
+    qualities = [ImageQuality() for _ in methods]
     for batch, indices in ChunkLoader(images, EVAL_BATCH):
         clean = as_float(batch)
         noisy = corrupt_each(condition.noise, clean, seed, indices)

@@ -1,5 +1,7 @@
 """How good an estimate of clean images is: BCE, PSNR and SSIM, each taken per image, then averaged over images."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 TASKS = ("reconstruction", "denoising")  # clean in, noisy in
+METRICS = ("bce", "bce_excess", "psnr", "ssim")
 BCE_CLIP = (
     1e-6  # an estimate that is no probability is clipped to [BCE_CLIP, 1 - BCE_CLIP] before its BCE is taken
 )
@@ -48,7 +51,7 @@ def ssim(estimate: Tensor, clean: Tensor) -> Tensor:
 
 
 class ImageQuality(Metric):
-    """Mean over images of bce, bce_excess (over the targets' entropy), psnr and, if asked for, ssim.
+    """Mean over images of those asked for of bce, bce_excess (over the targets' entropy), psnr and ssim.
 
     Sums are kept in double precision: the result does not depend on the batches in which images came.
     """
@@ -58,9 +61,9 @@ class ImageQuality(Metric):
     squares: Tensor
     count: Tensor
 
-    def __init__(self, with_ssim: bool) -> None:
+    def __init__(self, names: Sequence[str] = METRICS) -> None:
         super().__init__()
-        self.names = ("bce", "bce_excess", "psnr") + (("ssim",) if with_ssim else ())
+        self.names = tuple(names)
         self.add_state("total", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("squares", torch.zeros_like(self.total), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
@@ -68,10 +71,13 @@ class ImageQuality(Metric):
     def update(self, estimate: Tensor, clean: Tensor, logits: Tensor | None = None) -> None:
         """`estimate` of `clean`, both (B, *input_shape); `logits` where the estimate is their sigmoid."""
         cross_entropy = bce(estimate, clean) if logits is None else bce_of_logits(logits, clean)
-        values = [cross_entropy, cross_entropy - entropy(clean), psnr(estimate, clean)]
-        if "ssim" in self.names:
-            values.append(ssim(estimate, clean))
-        each = torch.stack(values).double()
+        values = {
+            "bce": lambda: cross_entropy,
+            "bce_excess": lambda: cross_entropy - entropy(clean),
+            "psnr": lambda: psnr(estimate, clean),
+            "ssim": lambda: ssim(estimate, clean),
+        }
+        each = torch.stack([values[name]() for name in self.names]).double()
         self.total += each.sum(1)
         self.squares += each.square().sum(1)
         self.count += len(clean)

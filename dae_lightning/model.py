@@ -60,9 +60,9 @@ class DenoisingAutoencoder(LightningModule):
         self.encoder = nn.Linear(pixels, latent)
         self.decoder = nn.Linear(latent, pixels)
         self._initialise()
-        self.quality = nn.ModuleDict(
-            {f"{stage}_{task}": ImageQuality(stage == "test") for stage in ("val", "test") for task in TASKS}
-        )
+        # validating must not slow the training down: no SSIM, and no entropy of the targets
+        quality = {f"val_{task}": ImageQuality(("bce", "psnr")) for task in TASKS}
+        self.quality = nn.ModuleDict(quality | {f"test_{task}": ImageQuality() for task in TASKS})
         # one Lightning step takes several optimiser steps (DESIGN: a fit's time goes into Lightning's steps)
         self.automatic_optimization = False
         self._noisy_val: dict[int, Tensor] = {}
@@ -91,7 +91,8 @@ class DenoisingAutoencoder(LightningModule):
 
     def decode_logits(self, codes: Tensor) -> Tensor:
         """Logits (B, *input_shape) of codes (B, latent)."""
-        return self.decoder(codes).unflatten(1, self.input_shape)
+        logits: Tensor = self.decoder(codes)
+        return logits.view(-1, *self.input_shape)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
@@ -105,7 +106,8 @@ class DenoisingAutoencoder(LightningModule):
 
     def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several."""
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
         batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if batch_idx == 0:
             for clean in batches:
@@ -193,13 +195,18 @@ class DenoisingAutoencoder(LightningModule):
     def _judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
         for task, images in zip(TASKS, (clean, noisy), strict=True):
             logits = self.decode_logits(self.encode(images)).float()
-            self.quality[f"{stage}_{task}"].update(torch.sigmoid(logits), clean, logits)
+            self._quality(stage, task).update(torch.sigmoid(logits), clean, logits)
 
     def _log_quality(self, stage: str) -> None:
         for task in TASKS:
-            quality = self.quality[f"{stage}_{task}"]
+            quality = self._quality(stage, task)
             self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
             quality.reset()
+
+    def _quality(self, stage: str, task: str) -> ImageQuality:
+        quality = self.quality[f"{stage}_{task}"]
+        assert isinstance(quality, ImageQuality)
+        return quality
 
     # --- checks ---------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class TrainingBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = (trainer.max_epochs or 0) - trainer.current_epoch
-        loader = trainer.train_dataloader
+        loader: Any = trainer.train_dataloader
         chunk = loader.batch_size * loader.batches_per_chunk
         images = min(int(trainer.num_training_batches) * chunk, len(loader.images)) * epochs
         # disable=None: no bar where stderr is not a terminal

@@ -19,7 +19,7 @@ PACKAGES = ("dae_lightning", "torch", "torchvision", "lightning", "torchmetrics"
 
 def score(estimator: Callable[[Tensor], Tensor], pairs: Iterable[tuple[Tensor, Tensor]]) -> Scores:
     """The scores of `estimator` on both tasks over batches of (clean, noisy) images."""
-    quality = {task: ImageQuality(with_ssim=True) for task in TASKS}
+    quality = {task: ImageQuality() for task in TASKS}
     for clean, noisy in pairs:
         quality["reconstruction"].update(estimator(clean), clean)
         quality["denoising"].update(estimator(noisy), clean)

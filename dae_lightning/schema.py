@@ -128,7 +128,7 @@ def _check_union(options: tuple[Any, ...], value: Any, key: str) -> Any:
     for option in options:
         try:
             return check(option, value, key)
-        except ConfigError as error:
+        except ConfigError as error:  # noqa: PERF203 - a handful of alternatives
             messages.append(str(error).removeprefix(f"{key}={value}: must be "))
     raise ConfigError(f"{key}={value}: must be {' or '.join(messages)}")
 

@@ -1,4 +1,4 @@
-"""`logger=tensorboard`: Lightning's logger for the scalars, and the same few test images denoised as training goes on."""
+"""`logger=tensorboard`: Lightning's logger for the scalars, and the same few test images, denoised every few epochs."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dae_lightning.errors import ConfigError
 from dae_lightning.examples import Examples
+from dae_lightning.model import DenoisingAutoencoder
 
 
 def make_logger(folder: Path) -> TensorBoardLogger:
@@ -32,6 +33,7 @@ class ExampleImages(Callback):
         self.every_n_epochs, self.examples = every_n_epochs, examples
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DenoisingAutoencoder)
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0 and isinstance(trainer.logger, TensorBoardLogger):
             canvas = FigureCanvasAgg(self.examples.figure(pl_module, f"test images, epoch {epoch}"))

@@ -16,7 +16,7 @@ ESTIMATE = torch.rand(9, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 def scores(estimate: Tensor, clean: Tensor, batch: int = 9) -> dict[str, float]:
-    quality = ImageQuality(with_ssim=True)
+    quality = ImageQuality()
     for e, c in zip(estimate.split(batch), clean.split(batch), strict=True):
         quality.update(e, c)
     return {name: float(value) for name, value in quality.compute().items()}
@@ -37,7 +37,7 @@ def test_psnr_of_noise_is_taken_before_clipping() -> None:
 def test_bce_is_torchs_own_and_that_of_logits_the_same() -> None:
     expected = float(F.binary_cross_entropy(ESTIMATE, CLEAN))
     assert scores(ESTIMATE, CLEAN)["bce"] == pytest.approx(expected, rel=1e-5)
-    quality = ImageQuality(with_ssim=False)
+    quality = ImageQuality(("bce",))
     quality.update(ESTIMATE, CLEAN, logits=torch.logit(ESTIMATE))
     assert float(quality.compute()["bce"]) == pytest.approx(expected, rel=1e-5)
 

@@ -14,8 +14,8 @@ from io import StringIO
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from torchvision import datasets  # type: ignore[import-untyped]
-from torchvision.datasets.utils import check_integrity  # type: ignore[import-untyped]
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
 
 from dae_lightning.data.idx import read_idx
 from dae_lightning.data.images import ImageSet, Splits

@@ -93,7 +93,7 @@ def draw(size: int, random: torch.Generator) -> ImageSet:
 def draw_canvas(labels: Tensor, varied: Tensor) -> Tensor:
     """`(n,)` labels and `(n, 8)` of what varies to `(n, 28, 28)`, n <= 1024: tiles of one picture."""
     side = TILES * SIDE
-    agg: Any = RendererAgg(side, side, dpi=72)  # type: ignore[no-untyped-call]  # 72 dpi: a point is a pixel
+    agg: Any = RendererAgg(side, side, dpi=72)  # 72 dpi: a point is a pixel
     pen = agg.new_gc()
     pen.set_snap(False)  # or upright letters would be pulled to whole pixels
     pen.set_joinstyle("round")  # mitred corners would reach out of the frame

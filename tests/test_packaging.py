@@ -1,0 +1,28 @@
+"""An ordinary install of the wheel: the command, its configurations, from any directory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+    # -P -S would lose the dependencies: the installed package only has to come before the checkout's
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); sys.argv[1:] = ['--cfg', 'job', 'latent=7']\n"
+        "from dae_lightning import commands; print(commands.CONF); commands.train()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.splitlines()[0] == str(tmp_path / "site" / "dae_lightning" / "conf")
+    assert "latent: 7" in shown.stdout
+    assert (tmp_path / "site" / "bin" / "dae-train").is_file()
