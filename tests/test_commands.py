@@ -1,6 +1,7 @@
 """The command line as a person uses it: answers at once, errors in one line, run folders, sweeps, resuming."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from dae_lightning import schema
-from dae_lightning.commands import CONF, _folder_name
+from dae_lightning.commands import CONF, _evaluation_folder, _folder_name
 from dae_lightning.config import Train
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -91,6 +92,45 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert answer.stderr.startswith("error: ")
     assert message in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "checkpoint=None: must be text or a list of one or more"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere: no such file or run folder"),
+        (["checkpoint=."], "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it"),
+        (["checkpoint=[nowhere,b]"], "checkpoint=nowhere: no such file or run folder"),
+        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be a number at least 0"),
+        (["checkpoint=a", "sigmas=[]"], "sigmas=[]: must be a list of one or more"),
+        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be a number in [0, 1]"),
+        (["checkpoint=a", "methods=[median,mean]"], "methods[1]=mean: must be one of noisy, noisy_clipped"),
+        (["checkpoint=a", "sigma=1"], "sigma: no such key; did you mean sigmas?"),
+        (["checkpoint=a", "data=idxx"], "data=idxx: no such choice; did you mean idx?"),
+    ],
+)
+def test_evaluating_answers_a_mistake_in_the_same_way(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    code = "import sys; sys.modules['torch'] = None; from dae_lightning.commands import evaluate; evaluate()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TRAIN.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
+
+
+def test_an_evaluation_lies_in_its_run_unless_told_otherwise(tmp_path: Path) -> None:
+    assert _evaluation_folder(str(tmp_path), "elsewhere") == f"{tmp_path}/evaluation"
+    assert _evaluation_folder(str(tmp_path / "best.ckpt"), "elsewhere") == "elsewhere"
+    assert _evaluation_folder([str(tmp_path)], "elsewhere") == "elsewhere"
 
 
 SMALL = ["trainer=cpu", "latent=4", "batch_size=16", "data=idx", "examples=2"]
