@@ -15,9 +15,7 @@ from dae_lightning.files import replacing
 INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
 MODELS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
-OTHERS = tuple(
-    (grey, style) for grey in (INK, "#888888") for style in ("-", "--", ":", "-.", (0, (6, 1, 1, 1)))
-)
+OTHERS = "x+.s^DvP<>"  # markers, all in grey: no method but a model has a colour
 
 
 def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -93,7 +91,7 @@ def curve_figure(
     figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
     colours = dict(zip(trained, MODELS, strict=False))
-    styles = iter(OTHERS)
+    markers = iter(OTHERS)
     near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
     near = [dB for dB in near if math.isfinite(dB)] or [0.0]
     bottom, top = min(near) - 1, max(near) + 1
@@ -108,10 +106,9 @@ def curve_figure(
                 low, high, label=name, color=colour, alpha=0.5 if low == high else 0.12, lw=1.2, zorder=0
             )
         else:
-            colour, style = next(styles, ("#aaaaaa", ":"))
             if max(values) < bottom:
                 label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"
-            axes.plot(levels, values, label=label, color=colour, ls=style, lw=1.4, marker=".", ms=6)
+            axes.plot(levels, values, label=label, color="#777777", lw=1.2, marker=next(markers, "."), ms=6)
     axes.set_ylim(bottom, top)
     ticks = sorted({x for points in curves.values() for x, _ in points})
     if level == "sigma" and ticks[0] > 0:
