@@ -185,9 +185,7 @@ def main(root: str, rounds: int) -> bool:
         "memory over the imports, GB": (memory, 1.2),
     }
     for name, values in seconds.items():
-        print(
-            f"{name:30} {median[name]:6.2f} s   ({min(values):.2f} to {max(values):.2f}, {len(values)} epochs)"
-        )
+        print(f"{name:30} {median[name]:6.2f} s   ({min(values):.2f} to {max(values):.2f}, {len(values)} epochs)")
     for name, (value, allowed) in claims.items():
         print(f"{name:30} {value:6.3f}     (at most {allowed})")
     return all(value <= allowed for value, allowed in claims.values())

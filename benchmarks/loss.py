@@ -26,10 +26,7 @@ if __name__ == "__main__":
     for batch in (32, 250):
         logits, targets = torch.randn(batch, 784, requires_grad=True), torch.rand(batch, 784)
         pairs = [
-            [
-                microseconds(loss, logits, targets)
-                for loss in (F.binary_cross_entropy_with_logits, bce_with_logits)
-            ]
+            [microseconds(loss, logits, targets) for loss in (F.binary_cross_entropy_with_logits, bce_with_logits)]
             for _ in range(500)
         ]
         theirs, ours = map(statistics.median, zip(*pairs, strict=True))

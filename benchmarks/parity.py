@@ -53,9 +53,7 @@ def ours(experiment: str, root: str, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         train(settings, Path(folder))
         with (Path(folder) / "metrics.csv").open() as file:
-            losses = {
-                f"train/loss, epoch {row['epoch']}": float(row["train/loss"]) for row in csv.DictReader(file)
-            }
+            losses = {f"train/loss, epoch {row['epoch']}": float(row["train/loss"]) for row in csv.DictReader(file)}
         scores = json.loads((Path(folder) / "results.json").read_text())["test"]["model"]
     return losses | {f"{task}/{name}": scores[task][name] for task in scores for name in scores[task]}
 
@@ -77,7 +75,5 @@ def compare(experiment: str, root: str, seeds: int) -> bool:
 
 if __name__ == "__main__":
     root, seeds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    within = [
-        compare(experiment, root, seeds) for experiment in KERAS
-    ]  # both tables, whatever the first says
+    within = [compare(experiment, root, seeds) for experiment in KERAS]  # both tables, whatever the first says
     sys.exit(not all(within))

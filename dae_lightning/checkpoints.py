@@ -64,9 +64,7 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(self.folder / name, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
         data = asdict(self.data)
         if "root" in data:
@@ -128,9 +126,7 @@ def load_model(path: Path) -> DenoisingAutoencoder:
         model = DenoisingAutoencoder(**checkpoint["hyper_parameters"])
         model.load_state_dict(checkpoint["state_dict"])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: no checkpoint of this model ({' '.join(str(error).split())})"
-        ) from error
+        raise CheckpointError(f"{path}: no checkpoint of this model ({' '.join(str(error).split())})") from error
     return model.eval()
 
 

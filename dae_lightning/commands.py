@@ -87,9 +87,22 @@ def require(extra: str, setting: str, *packages: str) -> None:
     """Raise ConfigError unless the packages of an extra, which `setting` needs, are installed."""
     if missing := [package for package in packages if find_spec(package) is None]:
         verb = "is" if len(missing) == 1 else "are"
-        raise ConfigError(
-            f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'"
-        )
+        raise ConfigError(f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'")
+
+
+def evaluate() -> None:
+    """`dae-evaluate`."""
+    _command("evaluate", config.Evaluate, _evaluate)
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    settings = checked(cfg, config.Evaluate)
+    places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
+    checkpoints = {place: find_checkpoint(place) for place in places}
+
+    from dae_lightning import evaluation
+
+    evaluation.evaluate(settings, checkpoints, Path(settings.output))
 
 
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
@@ -113,8 +126,10 @@ def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) 
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+    OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
     try:
-        sys.argv[1:] = resumed(sys.argv[1:])
+        if name == "train":
+            sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
@@ -160,9 +175,7 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
     if last.is_file():
         return last
     if resume == "last":
-        raise CheckpointError(
-            f"resume=last: no checkpoints/last.ckpt in {folder}; resume=auto would start there"
-        )
+        raise CheckpointError(f"resume=last: no checkpoints/last.ckpt in {folder}; resume=auto would start there")
     return None
 
 
@@ -175,14 +188,10 @@ def find_run(place: str) -> tuple[Path, Path]:
     path = Path(place).absolute()
     checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if not checkpoint.is_file():
-        raise CheckpointError(
-            f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}"
-        )
+        raise CheckpointError(f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}")
     folder = checkpoint.parent.parent
     if not all((folder / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
-        raise CheckpointError(
-            f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})"
-        )
+        raise CheckpointError(f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})")
     return folder, checkpoint
 
 
@@ -205,6 +214,12 @@ def _folder_name(overrides: str) -> str:
     """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
     name = re.sub(r"[^\w.,=+-]+", "_", overrides)
     return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+
+
+def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
+    """Where the results go that `output` does not place: beside a run's own, or `otherwise`."""
+    in_a_run = isinstance(checkpoint, str) and Path(checkpoint).is_dir()
+    return f"{checkpoint}/evaluation" if in_a_run else otherwise
 
 
 def _quoted(path: Path) -> str:

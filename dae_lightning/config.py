@@ -196,3 +196,23 @@ class Export:
     checkpoint: str
     format: Literal["onnx", "torch"]
     output: str | None
+
+
+Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_mean"]
+Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """`conf/evaluate.yaml`, whole."""
+
+    checkpoint: str | tuple[str, ...]
+    sigmas: tuple[NonNegative, ...]
+    probabilities: tuple[Probability, ...]
+    methods: tuple[Literal[Baseline, Filter], ...]
+    limit: Count | None
+    eval_seed: Seed
+    examples: Count
+    probe: bool
+    output: str
+    data: Data | None = None  # Hydra has no value for a group from which nothing is chosen

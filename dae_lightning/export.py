@@ -144,13 +144,9 @@ def largest_error(network: Network, model: DenoisingAutoencoder, images: Tensor)
     Raises:
         ExportError: it is more than TOLERANCE, or not even a number.
     """
-    errors = [
-        float((network(batch) - model(batch)).abs().max()) for size in BATCHES for batch in images.split(size)
-    ]
+    errors = [float((network(batch) - model(batch)).abs().max()) for size in BATCHES for batch in images.split(size)]
     if not max(errors) <= TOLERANCE:
-        raise ExportError(
-            f"the exported model differs from the checkpoint's by {max(errors):.1e}; not written"
-        )
+        raise ExportError(f"the exported model differs from the checkpoint's by {max(errors):.1e}; not written")
     return max(errors)
 
 

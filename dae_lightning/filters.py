@@ -79,9 +79,7 @@ class Filter:
     def __call__(self, noisy: Tensor) -> Tensor:
         """Estimates in [0, 1] of the clean images; `noisy` is (B, H, W) or (B, C, H, W)."""
         planes = (noisy.cpu().float() - self.mean).reshape(-1, *noisy.shape[-2:])
-        estimate = torch.from_numpy(
-            np.ascontiguousarray(self.denoise(planes.numpy(), self.strength, self.sigma))
-        )
+        estimate = torch.from_numpy(np.ascontiguousarray(self.denoise(planes.numpy(), self.strength, self.sigma)))
         return estimate.to(noisy).clamp(0, 1).reshape(noisy.shape)
 
 
@@ -111,9 +109,7 @@ def wavelet(planes: Planes, strength: float, sigma: float) -> Planes:
     levels = max(1, min(planes.shape[1:]).bit_length() - 1)
     options = {"wavelet": "sym4", "wavelet_levels": levels, "method": "VisuShrink"}
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", ".*boundary effects"
-        )  # of the coarse scales: better than their noise
+        warnings.filterwarnings("ignore", ".*boundary effects")  # of the coarse scales: better than their noise
         return _each(partial(denoise_wavelet, sigma=strength * sigma / 4, **options), planes)
 
 

@@ -20,9 +20,7 @@ from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]
-BATCH_PIXELS = (
-    2**20
-)  # floats that go through the network at a time; the results depend on it by rounding only
+BATCH_PIXELS = 2**20  # floats that go through the network at a time; the results depend on it by rounding only
 BYTES = {np.dtype(np.uint8), torch.uint8}
 
 
@@ -112,9 +110,7 @@ class Denoiser:
         return GaussianNoise(getattr(trained, "mean", 0.0), sigma)
 
     @torch.no_grad()
-    def _through(
-        self, function: Function, values: Any, source: _Space, target: _Space, keep: bool = False
-    ) -> Any:
+    def _through(self, function: Function, values: Any, source: _Space, target: _Space, keep: bool = False) -> Any:
         """`function` of all `values`, batch by batch, in their kind of container.
 
         With `keep` results are of the type that came; without, bytes become float32 and PIL images arrays.
@@ -168,9 +164,7 @@ def _array(values: Any, space: _Space, many: bool) -> Any:
     floating = values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"
     if not floating and not (name == "images" and values.dtype in BYTES):
         right = "uint8 (0 to 255) or floating point (clean ones in [0, 1])"
-        raise TypeError(
-            f"{name} are {values.dtype}: must be {right if name == 'images' else 'floating point'}"
-        )
+        raise TypeError(f"{name} are {values.dtype}: must be {right if name == 'images' else 'floating point'}")
     came = tuple(values.shape)
     if came != shape and not (many and came[1:] == shape):
         one = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"

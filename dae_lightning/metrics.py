@@ -12,9 +12,7 @@ from dae_lightning.loss import bce_terms
 
 TASKS = ("reconstruction", "denoising")  # clean in, noisy in
 METRICS = ("bce", "bce_excess", "psnr", "ssim")
-BCE_CLIP = (
-    1e-6  # an estimate that is no probability is clipped to [BCE_CLIP, 1 - BCE_CLIP] before its BCE is taken
-)
+BCE_CLIP = 1e-6  # an estimate that is no probability is clipped to [BCE_CLIP, 1 - BCE_CLIP] before its BCE is taken
 
 
 def entropy(clean: Tensor) -> Tensor:
@@ -60,12 +58,14 @@ class ImageQuality(Metric):
 
     full_state_update = False
     total: Tensor
+    squares: Tensor
     count: Tensor
 
     def __init__(self, names: Sequence[str] = METRICS) -> None:
         super().__init__()
         self.names = tuple(names)
         self.add_state("total", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros_like(self.total), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, estimate: Tensor, clean: Tensor, logits: Tensor | None = None) -> None:
@@ -77,8 +77,15 @@ class ImageQuality(Metric):
             "psnr": lambda: psnr(estimate, clean),
             "ssim": lambda: ssim(estimate, clean),
         }
-        self.total += torch.stack([values[name]() for name in self.names]).double().sum(1)
+        each = torch.stack([values[name]() for name in self.names]).double()
+        self.total += each.sum(1)
+        self.squares += each.square().sum(1)
         self.count += len(clean)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.total / self.count, strict=True))
+
+    def ci95(self) -> dict[str, Tensor]:
+        """Half the 95 % confidence interval of each mean: 1.96 standard errors over images; nan of a single one."""
+        variance = (self.squares - self.total.square() / self.count).clamp(min=0) / (self.count - 1)
+        return dict(zip(self.names, 1.96 * (variance / self.count).sqrt(), strict=True))

@@ -115,9 +115,7 @@ class DenoisingAutoencoder(LightningModule):
         if batch_idx == 0:
             for clean in batches:
                 self._check_clean(clean)
-        progress = (
-            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        )  # of trainer.global_step
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # of trainer.global_step
         step = first_step = self.trainer.global_step
         losses = []
         for clean in batches:

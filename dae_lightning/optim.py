@@ -12,9 +12,7 @@ from dae_lightning import config
 from dae_lightning.schema import check
 
 # Keras' defaults (its eps is not PyTorch's); conf/optim/adam.yaml says the same, and a test holds them together
-NOTEBOOK_ADAM: Mapping[str, Any] = MappingProxyType(
-    {"kind": "adam", "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-7}
-)
+NOTEBOOK_ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam", "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-7})
 
 
 def check_optim(settings: Mapping[str, Any]) -> config.Optim:
@@ -31,7 +29,5 @@ def make_optimizer(
     if isinstance(settings, config.Adam):
         return optimizer, None
     # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is
-    schedule = OneCycleLR(
-        optimizer, settings.lr, total_steps, pct_start=settings.warmup, cycle_momentum=False
-    )
+    schedule = OneCycleLR(optimizer, settings.lr, total_steps, pct_start=settings.warmup, cycle_momentum=False)
     return optimizer, schedule

@@ -18,9 +18,7 @@ from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.noise import Noise, corrupt_each
 
 COLUMNS = ("features", "input", "sigma", "images", "accuracy", "accuracy_ci95")
-PENALTY = (
-    0.01  # of the squared weights, per image, for features scaled to a mean square of 1; fixed, never tuned
-)
+PENALTY = 0.01  # of the squared weights, per image, for features scaled to a mean square of 1; fixed, never tuned
 Row = dict[str, str | float | int | None]
 Features = Callable[[Tensor], Tensor]  # images (N, *input_shape) in [0, 1], or noisy, to (N, d)
 

@@ -66,12 +66,14 @@ def check(kind: Any, value: Any, key: str) -> Any:
         return value
     if origin in (Union, types.UnionType):
         return _check_union(arguments, value, key)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ConfigError(f"{key}={value}: must be a list of one or more")
+        return tuple(check(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
             raise ConfigError(f"{key}={value}: must be a list of {len(arguments)} values")
-        return tuple(
-            check(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(arguments, value, strict=True))
-        )
+        return tuple(check(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(arguments, value, strict=True)))
     if dataclasses.is_dataclass(kind):
         return _check_fields(typing.cast(type, kind), value, key)
     if kind is types.NoneType and value is None:
@@ -111,9 +113,7 @@ def _as_number(kind: type, value: Any) -> Any:
 
 def _check_union(options: tuple[Any, ...], value: Any, key: str) -> Any:
     """A union of schemas is told apart by `kind`; one of plain types takes the first that fits."""
-    schemas = {
-        typing.get_type_hints(o)["kind"].__args__[0]: o for o in options if dataclasses.is_dataclass(o)
-    }
+    schemas = {typing.get_type_hints(o)["kind"].__args__[0]: o for o in options if dataclasses.is_dataclass(o)}
     if schemas:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}={value}: must be a mapping whose kind is one of {', '.join(schemas)}")

@@ -36,6 +36,4 @@ class StopSignal:
         self.signum = signum
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        print(
-            f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True
-        )
+        print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)

@@ -20,9 +20,7 @@ def make_logger(folder: Path) -> TensorBoardLogger:
         ConfigError: tensorboard is not installed.
     """
     if find_spec("tensorboard") is None:
-        raise ConfigError(
-            "logger=tensorboard: tensorboard is not installed; pip install 'dae_lightning[tensorboard]'"
-        )
+        raise ConfigError("logger=tensorboard: tensorboard is not installed; pip install 'dae_lightning[tensorboard]'")
     return TensorBoardLogger(str(folder), name="tensorboard", version="", default_hp_metric=False)
 
 
@@ -39,6 +37,4 @@ class ExampleImages(Callback):
             canvas = FigureCanvasAgg(self.examples.figure(pl_module, f"test images, epoch {epoch}"))
             canvas.draw()
             picture = np.asarray(canvas.buffer_rgba())[..., :3]
-            trainer.logger.experiment.add_image(
-                "test_examples", picture, trainer.global_step, dataformats="HWC"
-            )
+            trainer.logger.experiment.add_image("test_examples", picture, trainer.global_step, dataformats="HWC")

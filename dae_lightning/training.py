@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dae_lightning import config
-from dae_lightning.baselines import MeanImage, do_nothing
+from dae_lightning.baselines import MeanImage, Noisy
 from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
@@ -41,9 +41,7 @@ def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) 
     _quieten_lightning()
     try:
         return _train(settings, folder, checkpoint)
-    except (
-        MisconfigurationException
-    ) as error:  # Lightning's word for flags that do not fit each other or the data
+    except MisconfigurationException as error:  # Lightning's word for flags that do not fit each other or the data
         raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
 
 
@@ -150,8 +148,10 @@ def test_scores(trainer: pl.Trainer, model: DenoisingAutoencoder, data: ImageDat
         _, task, metric = name.split("/")
         scores["model"][task][metric] = value
     batches = int(trainer.num_test_batches[0])  # fewer than all under trainer.limit_test_batches
-    scores["noisy_input"] = score(do_nothing, _test_pairs(model.cpu(), data, batches))
-    scores["mean_image"] = score(MeanImage(data.train.images), _test_pairs(model, data, batches))
+    scores["noisy_input"] = score(Noisy(), _test_pairs(model.cpu(), data, batches))
+    mean_image = MeanImage()
+    mean_image.fit(data.train.images, model.noise)
+    scores["mean_image"] = score(mean_image, _test_pairs(model, data, batches))
     return scores
 
 
@@ -168,9 +168,7 @@ def draw(
         save_figure(examples.figure(model, title), folder / f"{name}_examples.png")
 
 
-def _test_pairs(
-    model: DenoisingAutoencoder, data: ImageDataModule, batches: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _test_pairs(model: DenoisingAutoencoder, data: ImageDataModule, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The test images as the model saw them: (clean, noisy) batches."""
     for _, (images, indices) in zip(range(batches), data.test_dataloader(), strict=False):
         clean = as_float(images)

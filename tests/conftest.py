@@ -69,7 +69,5 @@ def run(settings: Settings, tmp_path: Path) -> Run:
 
 def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
     """The weights in a run folder's checkpoint."""
-    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / name, weights_only=True)[
-        "state_dict"
-    ]
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
     return state

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from dae_lightning import schema
-from dae_lightning.commands import CONF, _folder_name
+from dae_lightning.commands import CONF, _evaluation_folder, _folder_name
 from dae_lightning.config import Denoise, Export, Train
 from tests.conftest import Run
 
@@ -45,9 +45,7 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     assert "noise: gaussian, gaussian_range, masking, salt_and_pepper" in shown.stdout
     assert "experiment: notebook_sigma2, notebook_sigma6" in shown.stdout
     explained = [
-        line.split("=")[0].strip()
-        for line in shown.stdout.splitlines()
-        if line.startswith("  ") and "=" in line
+        line.split("=")[0].strip() for line in shown.stdout.splitlines() if line.startswith("  ") and "=" in line
     ]
     keys = [key for key in explained if " " not in key]
     assert {"latent", "noise.sigma", "data.root", "resume"} <= set(keys) <= schema.keys(Train)
@@ -87,15 +85,50 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_and_a_status_without_torch(
-    command: Command, arguments: list[str], message: str
-) -> None:
+def test_a_mistake_is_one_line_and_a_status_without_torch(command: Command, arguments: list[str], message: str) -> None:
     answer = command(*arguments)
     assert answer.returncode == 1
     assert answer.stdout == ""
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert answer.stderr.startswith("error: ")
     assert message in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "checkpoint=None: must be text or a list of one or more"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere: no such file or run folder"),
+        (["checkpoint=."], "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it"),
+        (["checkpoint=[nowhere,b]"], "checkpoint=nowhere: no such file or run folder"),
+        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be a number at least 0"),
+        (["checkpoint=a", "sigmas=[]"], "sigmas=[]: must be a list of one or more"),
+        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be a number in [0, 1]"),
+        (["checkpoint=a", "methods=[median,mean]"], "methods[1]=mean: must be one of noisy, noisy_clipped"),
+        (["checkpoint=a", "sigma=1"], "sigma: no such key; did you mean sigmas?"),
+        (["checkpoint=a", "data=idxx"], "data=idxx: no such choice; did you mean idx?"),
+    ],
+)
+def test_evaluating_answers_a_mistake_in_the_same_way(tmp_path: Path, arguments: list[str], message: str) -> None:
+    code = "import sys; sys.modules['torch'] = None; from dae_lightning.commands import evaluate; evaluate()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TRAIN.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
+
+
+def test_an_evaluation_lies_in_its_run_unless_told_otherwise(tmp_path: Path) -> None:
+    assert _evaluation_folder(str(tmp_path), "elsewhere") == f"{tmp_path}/evaluation"
+    assert _evaluation_folder(str(tmp_path / "best.ckpt"), "elsewhere") == "elsewhere"
+    assert _evaluation_folder([str(tmp_path)], "elsewhere") == "elsewhere"
 
 
 SMALL = ["trainer=cpu", "latent=4", "batch_size=16", "data=idx", "examples=2"]
@@ -176,8 +209,7 @@ def tool(tmp_path: Path) -> Command:
         return subprocess.run(
             [sys.executable, "-c", block + CALL, *arguments],
             cwd=tmp_path,
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join([str(TRAIN.parent), os.environ.get("PYTHONPATH", "")])},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TRAIN.parent), os.environ.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             check=False,

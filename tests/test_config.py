@@ -65,9 +65,7 @@ def test_an_image_folder_trains(run: Run, tmp_path: Path, rgb: bool) -> None:
         pixels = torch.randint(256, (12, 14, 3) if rgb else (12, 14), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(tmp_path / "images" / f"{i}.png")
     folder = run("run", "data=image_folder", f"data.root={tmp_path / 'images'}", "trainer.max_epochs=1")
-    assert (
-        json.loads((folder / "results.json").read_text())["optimizer_steps"] == 2
-    )  # 16 train, 1 of them held out
+    assert json.loads((folder / "results.json").read_text())["optimizer_steps"] == 2  # 16 train, 1 of them held out
 
 
 @pytest.mark.parametrize("sigma", [2, 6])
@@ -111,9 +109,7 @@ def test_every_trainer_flag_trains(run: Run, settings: Settings, flag: str) -> N
         ("+trainer.limit_val_batches=0.5", r"trainer: .*limit_val_batches"),
     ],
 )
-def test_flags_that_do_not_fit_the_machine_or_the_data_are_one_line(
-    run: Run, override: str, message: str
-) -> None:
+def test_flags_that_do_not_fit_the_machine_or_the_data_are_one_line(run: Run, override: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message) as error:
         run("run", override)
     assert "\n" not in str(error.value)

@@ -87,9 +87,7 @@ def test_a_model_that_disagrees_leaves_no_file_and_keeps_the_old_one(
 ) -> None:
     model = make_model((6, 4))
     monkeypatch.setattr(export, "NEGATIVE_SLOPE", 0.01)  # PyTorch's
-    with pytest.raises(
-        ExportError, match=r"^the exported model differs from the checkpoint's by .*; not written$"
-    ):
+    with pytest.raises(ExportError, match=r"^the exported model differs from the checkpoint's by .*; not written$"):
         exported(model, tmp_path / "model", format)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
     (tmp_path / "model").write_text("older")
@@ -131,14 +129,10 @@ def test_the_file_lies_beside_the_checkpoint_unless_told_otherwise(
     model = make_model((6, 4))
     monkeypatch.setattr(export, "to_onnx", export.to_program)
     monkeypatch.setattr(export, "from_onnx", export.from_program)
-    torch.save(
-        {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "best.ckpt"
-    )
+    torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "best.ckpt")
     export.export_checkpoint(config.Export("", name, None), tmp_path / "best.ckpt")
     assert (tmp_path / f"best{suffix}").is_file()
-    assert re.match(
-        r".*best\.\w+: agrees with the model to 0.0e\+00 on random images", capsys.readouterr().out
-    )
+    assert re.match(r".*best\.\w+: agrees with the model to 0.0e\+00 on random images", capsys.readouterr().out)
 
 
 def test_a_checkpoint_that_is_none_leaves_no_file(tmp_path: Path, format: Any) -> None:
@@ -155,9 +149,7 @@ def test_weights_beyond_what_an_onnx_file_holds_are_refused(monkeypatch: pytest.
         export.to_onnx(make_model((6, 4)))
 
 
-def test_the_documented_lines_denoise_with_onnxruntime_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_lines_denoise_with_onnxruntime_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     model = make_model((6, 4))

@@ -82,9 +82,7 @@ def opened(path: Path) -> Image.Image:
 
 
 def same(path: Path, expected: "np.ndarray[Any, Any]", tolerance: int = 1) -> None:
-    np.testing.assert_allclose(
-        np.array(opened(path)).astype(int), expected.astype(int), atol=tolerance, rtol=0
-    )
+    np.testing.assert_allclose(np.array(opened(path)).astype(int), expected.astype(int), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff", "sub/deeper/a.png"])
@@ -262,9 +260,7 @@ def write_broken(folder: Path) -> dict[str, str]:
     (folder / "empty.png").touch()
     (folder / "text.jpg").write_text("no image")
     (folder / "empty-idx3-ubyte").touch()
-    (folder / "cut-idx3-ubyte").write_bytes(
-        b"\0\0\x08\x03" + struct.pack(">III", 5, HEIGHT, WIDTH) + bytes(7)
-    )
+    (folder / "cut-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + struct.pack(">III", 5, HEIGHT, WIDTH) + bytes(7))
     (folder / "cut-idx3-ubyte.gz").write_bytes(
         gzip.compress((folder / "cut-idx3-ubyte").read_bytes() + bytes(113))[:-9]
     )
@@ -353,9 +349,7 @@ def test_what_is_no_image_is_passed_over_and_a_renamed_image_is_one(
         assert opened(tmp_path / "out" / name).format == format
 
 
-def test_a_single_file_is_denoised_or_skipped(
-    folder: Path, tmp_path: Path, called: Denoise, model: Denoiser
-) -> None:
+def test_a_single_file_is_denoised_or_skipped(folder: Path, tmp_path: Path, called: Denoise, model: Denoiser) -> None:
     Image.fromarray(grey()).save(folder / "a.png")
     (folder / "notes.txt").write_text("words")
     assert called(images=str(folder / "a.png"))[1] == ""
@@ -374,9 +368,7 @@ def test_images_are_never_overwritten(folder: Path, tmp_path: Path, called: Deno
     # the last two: in/a.png would become in/in/a.png, and in/in/a.png in/a.png
     for output in (folder, tmp_path / "link", folder / ".." / "in", folder / "in", tmp_path):
         if output != tmp_path:  # whose in/a.png is one of the images
-            with pytest.raises(
-                ConfigError, match=r"^output=.*a.png is there, among the images; give another folder$"
-            ):
+            with pytest.raises(ConfigError, match=r"^output=.*a.png is there, among the images; give another folder$"):
                 called(output=str(output))
     with pytest.raises(ConfigError, match="among the images"):
         called(output=str(tmp_path), images=str(folder))
@@ -431,9 +423,7 @@ def test_noise_is_not_clipped_on_its_way_into_the_model(
     assert (result - model(noisy.clamp(0, 1))).abs().max() > 0.05
 
 
-def test_settings_that_do_not_fit_the_checkpoint_are_one_line(
-    folder: Path, tmp_path: Path, called: Denoise
-) -> None:
+def test_settings_that_do_not_fit_the_checkpoint_are_one_line(folder: Path, tmp_path: Path, called: Denoise) -> None:
     Image.fromarray(grey()).save(folder / "a.png")
     save_model(tmp_path / "masking.ckpt", (HEIGHT, WIDTH), "masking")
     save_model(tmp_path / "vectors.ckpt", (24,))
@@ -444,9 +434,7 @@ def test_settings_that_do_not_fit_the_checkpoint_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_is_whole_or_not_there(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_is_whole_or_not_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out" / "a.png"
     images.write_picture(target, Image.fromarray(grey(0)), "PNG")
     before = target.read_bytes()

@@ -154,9 +154,7 @@ def test_noise_settings_that_make_no_sense_are_refused_in_one_line() -> None:
         make().corrupt(FLOATS, sigma=-1)
     with pytest.raises(ConfigError, match=r"^seed=-1: must be a whole number"):
         make().corrupt(FLOATS, seed=-1)
-    with pytest.raises(
-        ConfigError, match=r"^sigma=2: the model's noise, MaskingNoise\(.*\), has none; leave it out$"
-    ):
+    with pytest.raises(ConfigError, match=r"^sigma=2: the model's noise, MaskingNoise\(.*\), has none; leave it out$"):
         make(noise=MaskingNoise(0.3)).corrupt(FLOATS, sigma=2)
     assert set(make(noise=MaskingNoise(1.0)).corrupt(FLOATS).unique().tolist()) == {0.0}
 
@@ -220,7 +218,5 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
         Denoiser(model, "gpu")
     if not torch.cuda.is_available():
         assert Denoiser(model).model.device == torch.device("cpu")
-        with pytest.raises(
-            ConfigError, match=r"device=cuda: torch sees no CUDA GPU here; device=cpu needs none"
-        ):
+        with pytest.raises(ConfigError, match=r"device=cuda: torch sees no CUDA GPU here; device=cpu needs none"):
             Denoiser(model, "cuda")

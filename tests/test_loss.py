@@ -29,9 +29,7 @@ def test_it_is_the_bce_of_the_sigmoid() -> None:
 
 
 def test_the_gradient_is_that_of_the_value() -> None:
-    assert torch.autograd.gradcheck(
-        lambda x: bce_with_logits(x, TARGETS.double()), LOGITS.double().requires_grad_()
-    )
+    assert torch.autograd.gradcheck(lambda x: bce_with_logits(x, TARGETS.double()), LOGITS.double().requires_grad_())
 
 
 def test_logits_without_bounds_have_a_finite_loss_and_a_nan_is_not_hidden() -> None:

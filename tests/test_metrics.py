@@ -45,9 +45,7 @@ def test_bce_is_torchs_own_and_that_of_logits_the_same() -> None:
 def test_bce_of_an_estimate_that_is_no_probability_is_finite() -> None:
     wild = scores(torch.tensor([[-3.0, 4.0]]), torch.tensor([[0.0, 1.0]]))
     assert wild["bce"] == pytest.approx(1e-6, rel=0.1)
-    assert scores(torch.tensor([[4.0]]), torch.tensor([[0.0]]))["bce"] == pytest.approx(
-        -math.log(1e-6), rel=0.01
-    )
+    assert scores(torch.tensor([[4.0]]), torch.tensor([[0.0]]))["bce"] == pytest.approx(-math.log(1e-6), rel=0.01)
 
 
 def test_no_estimate_passes_the_entropy_of_grey_targets() -> None:

@@ -15,9 +15,7 @@ IMAGES = torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(0))
 
 
 def small(**changes: Any) -> DenoisingAutoencoder:
-    return DenoisingAutoencoder(
-        **{"input_shape": (6, 4), "latent": 3, "noise": GaussianNoise(0.0, 2.0)} | changes
-    )
+    return DenoisingAutoencoder(**{"input_shape": (6, 4), "latent": 3, "noise": GaussianNoise(0.0, 2.0)} | changes)
 
 
 class Batches(list[Any]):
@@ -109,9 +107,7 @@ def test_noise_reaches_the_encoder_while_the_trainer_trains_and_only_then() -> N
 
 
 def test_the_target_is_the_clean_image_and_the_loss_is_bce_of_the_sigmoid() -> None:
-    model = small(
-        noise=MaskingNoise(1.0), optim={"kind": "adam", "lr": 1e-12, "betas": (0.9, 0.999), "eps": 1}
-    )
+    model = small(noise=MaskingNoise(1.0), optim={"kind": "adam", "lr": 1e-12, "betas": (0.9, 0.999), "eps": 1})
     trainer = fit(model, [IMAGES])
     black = model.eval()(torch.zeros_like(IMAGES))  # what the encoder saw: everything is masked
     expected = F.binary_cross_entropy(black, IMAGES)

@@ -51,9 +51,7 @@ def test_settings_make_the_same_process_again(noise: Noise) -> None:
 
 
 @given(mean=st.floats(-2, 2), sigma=st.floats(0, 10), seed=st.integers(0, 2**31))
-def test_gaussian_noise_has_its_mean_and_sigma_and_is_not_clipped(
-    mean: float, sigma: float, seed: int
-) -> None:
+def test_gaussian_noise_has_its_mean_and_sigma_and_is_not_clipped(mean: float, sigma: float, seed: int) -> None:
     noise = (GaussianNoise(mean, sigma).corrupt(CLEAN, generator(seed)) - CLEAN).double()
     n = noise.numel()
     # six standard errors, and the rounding of float32 sums

@@ -20,9 +20,7 @@ def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_p
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); sys.argv[1:] = ['--cfg', 'job', 'latent=7']\n"
         "from dae_lightning import commands; print(commands.CONF); commands.train()"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines()[0] == str(tmp_path / "site" / "dae_lightning" / "conf")
     assert "latent: 7" in shown.stdout
     assert (tmp_path / "site" / "bin" / "dae-train").is_file()

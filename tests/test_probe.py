@@ -49,13 +49,9 @@ def test_the_classifier_knows_no_axes_and_no_units() -> None:
     features, labels = overlapping()
     expected = SoftmaxRegression(features, labels).probabilities(features)
     codes = PrincipalComponents(features, 8)(features)
-    torch.testing.assert_close(
-        SoftmaxRegression(codes, labels).probabilities(codes), expected, atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(SoftmaxRegression(codes, labels).probabilities(codes), expected, atol=1e-3, rtol=0)
     scaled = 100 * features + 3
-    torch.testing.assert_close(
-        SoftmaxRegression(scaled, labels).probabilities(scaled), expected, atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(SoftmaxRegression(scaled, labels).probabilities(scaled), expected, atol=1e-3, rtol=0)
 
 
 def test_principal_components_are_orthonormal_and_of_largest_variance() -> None:

@@ -34,10 +34,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """All that must not depend on what happened on the way."""
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open() as file:
-        rows = [
-            {k: v for k, v in r.items() if k not in ("seconds", "images_per_second")}
-            for r in csv.DictReader(file)
-        ]
+        rows = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in csv.DictReader(file)]
     results = json.loads((folder / "results.json").read_text())
     return {
         "weights": {name: value.numpy().tobytes() for name, value in state["state_dict"].items()},

@@ -26,9 +26,7 @@ def test_a_signal_stops_after_the_step_and_the_run_can_go_on(
 ) -> None:
     folder = tmp_path / "run"
     endless = command(folder, idx_root, "trainer.max_epochs=1000000")
-    with subprocess.Popen(
-        endless, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(endless, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not (folder / "metrics.csv").exists():  # it trains
             assert time.monotonic() < deadline
@@ -43,8 +41,6 @@ def test_a_signal_stops_after_the_step_and_the_run_can_go_on(
     subprocess.run(
         command(folder, idx_root, "resume=last", f"trainer.max_epochs={epochs + 1}"), check=True, cwd=tmp_path
     )
-    subprocess.run(
-        command(tmp_path / "whole", idx_root, f"trainer.max_epochs={epochs + 1}"), check=True, cwd=tmp_path
-    )
+    subprocess.run(command(tmp_path / "whole", idx_root, f"trainer.max_epochs={epochs + 1}"), check=True, cwd=tmp_path)
     resumed, whole = weights(folder), weights(tmp_path / "whole")
     assert all(bool((resumed[name] == whole[name]).all()) for name in whole)

@@ -22,9 +22,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 
 
 def without_times(folder: Path) -> list[dict[str, float]]:
-    return [
-        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows(folder)
-    ]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows(folder)]
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -74,29 +72,21 @@ def test_best_is_the_epoch_of_the_lowest_validation_bce_and_is_what_is_tested(
     assert returned == pytest.approx(min(scores))
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == scores.index(min(scores))
-    assert json.loads((tmp_path / "results.json").read_text())["test"]["model"] == _tested(
-        settings(), tmp_path, "best"
-    )
+    assert json.loads((tmp_path / "results.json").read_text())["test"]["model"] == _tested(settings(), tmp_path, "best")
 
 
 def test_without_held_out_images_the_last_weights_count(settings: Settings, tmp_path: Path) -> None:
     returned = train(settings("data.val_size=0"), tmp_path)
     assert not (tmp_path / "checkpoints" / "best.ckpt").exists()
     assert returned == pytest.approx(rows(tmp_path)[-1]["train/loss"])
-    assert json.loads((tmp_path / "results.json").read_text())["test"]["model"] == _tested(
-        settings(), tmp_path, "last"
-    )
+    assert json.loads((tmp_path / "results.json").read_text())["test"]["model"] == _tested(settings(), tmp_path, "last")
 
 
 def _tested(settings: Train, folder: Path, name: str) -> dict[str, dict[str, float]]:
     """The scores of a checkpoint in a fresh Trainer, as `results.json` has them."""
     data = make_data(settings)
-    model = DenoisingAutoencoder.load_from_checkpoint(
-        folder / "checkpoints" / f"{name}.ckpt", weights_only=True
-    )
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
-    )
+    model = DenoisingAutoencoder.load_from_checkpoint(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     (metrics,) = trainer.test(model, datamodule=data, verbose=False)
     return {
         task: {name: metrics[f"test/{task}/{name}"] for name in ("bce", "bce_excess", "psnr", "ssim")}
@@ -181,9 +171,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run: Run, tmp
     with pytest.raises(TrainingError, match=r"the loss of step \d+ is (nan|inf): lower optim.lr=1e\+18"):
         run("run", "optim.lr=1e18", "trainer.max_epochs=30")
     for checkpoint in (tmp_path / "run").rglob("*.ckpt"):
-        assert all(
-            bool(value.isfinite().all()) for value in weights(tmp_path / "run", checkpoint.name).values()
-        )
+        assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "run", checkpoint.name).values())
 
 
 def test_holding_out_everything_is_refused(run: Run) -> None:

@@ -59,9 +59,7 @@ class ImageDataModule(LightningDataModule):
         train, self.test = self.source.load()
         val_size = len(train.images) // 12 if self.val_size is None else self.val_size
         if val_size >= len(train.images):
-            raise ConfigError(
-                f"data.val_size={val_size}: must be less than the {len(train.images)} training images"
-            )
+            raise ConfigError(f"data.val_size={val_size}: must be less than the {len(train.images)} training images")
         order = torch.randperm(len(train.images), generator=generator(self.split_seed, "split"))
         self.train, self.val = take(train, order[val_size:]), take(train, order[:val_size])
 

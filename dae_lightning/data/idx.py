@@ -114,9 +114,7 @@ class IdxFolder:
         train_size, test_size = tuple(train.images.shape[1:]), tuple(test.images.shape[1:])
         if train_size != test_size:
             test_file = self._file("t10k", "images")
-            raise DataError(
-                f"{test_file}: images of {test_size}, but the training images are of {train_size}"
-            )
+            raise DataError(f"{test_file}: images of {test_size}, but the training images are of {train_size}")
         return Splits(train, test)
 
     def _read(self, split: str) -> ImageSet:
@@ -124,16 +122,12 @@ class IdxFolder:
         images, labels = read_idx(images_file), read_idx(labels_file)
         if images.dim() != 3:
             shape = tuple(images.shape)
-            raise DataError(
-                f"{images_file}: holds {shape}, but images are (N, H, W); swapped with the labels?"
-            )
+            raise DataError(f"{images_file}: holds {shape}, but images are (N, H, W); swapped with the labels?")
         if labels.dim() != 1:
             shape = tuple(labels.shape)
             raise DataError(f"{labels_file}: holds {shape}, but labels are (N,); swapped with the images?")
         if len(images) != len(labels):
-            raise DataError(
-                f"{images_file}: holds {len(images)} images, but {labels_file.name} {len(labels)} labels"
-            )
+            raise DataError(f"{images_file}: holds {len(images)} images, but {labels_file.name} {len(labels)} labels")
         return ImageSet(images, labels.long())
 
     def _file(self, split: str, kind: str) -> Path:

@@ -219,9 +219,7 @@ def test_a_failed_download_is_one_line_leaves_nothing_half_and_is_made_good_by_t
     assert_whole(tmp_path)
 
 
-def test_a_refused_connection_is_one_line(
-    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_connection_is_one_line(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
@@ -287,9 +285,7 @@ def test_a_part_of_the_data_set_is_refused_and_fetched_anew(tmp_path: Path, mirr
     assert_whole(tmp_path)
 
 
-def test_another_archive_is_refused_and_replaced_only_by_the_official_one(
-    tmp_path: Path, mirror: Mirror
-) -> None:
+def test_another_archive_is_refused_and_replaced_only_by_the_official_one(tmp_path: Path, mirror: Mirror) -> None:
     name = f"{SMALLEST}.gz"
     other = gzip.compress(unpacked(SMALLEST)[::-1])
     place(tmp_path, {**mirror.archives, name: other})

@@ -194,9 +194,7 @@ def test_other_characters_count_as_none_of_the_letters(character: str) -> None:
     assert glyphs.capital(character) not in glyphs.LETTERS
 
 
-def test_a_matplotlib_without_fonts_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_matplotlib_without_fonts_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(DataError, match=r"no font that matplotlib .* ships has A, B, C, D, E, F, G, H, I, J"):
         glyphs.faces.__wrapped__()  # not the remembered answer

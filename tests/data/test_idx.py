@@ -33,9 +33,7 @@ def write(file: Path, content: bytes) -> Path:
     return file
 
 
-def write_folder(
-    folder: Path, train: int = 5, test: int = 2, size: tuple[int, int] = (4, 3), ending: str = ""
-) -> Path:
+def write_folder(folder: Path, train: int = 5, test: int = 2, size: tuple[int, int] = (4, 3), ending: str = "") -> Path:
     write(folder / f"{TRAIN_IMAGES}{ending}", idx(train, *size))
     write(folder / f"{TRAIN_LABELS}{ending}", idx(train))
     write(folder / f"{TEST_IMAGES}{ending}", idx(test, *size))
@@ -62,9 +60,7 @@ shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3)
 
 @given(shape=shapes, data=st.data(), ending=st.sampled_from(["", ".gz"]))
 @settings(deadline=None)
-def test_any_shape_is_read_as_written(
-    scratch: Path, shape: list[int], data: st.DataObject, ending: str
-) -> None:
+def test_any_shape_is_read_as_written(scratch: Path, shape: list[int], data: st.DataObject, ending: str) -> None:
     content = data.draw(st.binary(min_size=math.prod(shape), max_size=math.prod(shape)))
     read = read_idx(write(scratch / f"any{ending}", header(*shape) + content))
     assert read.dtype == torch.uint8
@@ -144,9 +140,7 @@ def test_a_cut_off_gzip_file_is_refused_though_all_its_pixels_are_there(tmp_path
 
 
 @pytest.mark.parametrize("declared", [(100, 28, 28), (2, 2**15, 2**15)], ids=["a bomb", "a boast"])
-def test_memory_is_bounded_by_the_declared_and_by_the_actual_size(
-    tmp_path: Path, declared: tuple[int, ...]
-) -> None:
+def test_memory_is_bounded_by_the_declared_and_by_the_actual_size(tmp_path: Path, declared: tuple[int, ...]) -> None:
     """100 images that unpack to 200 MiB, and 2 GiB declared where 100 bytes follow."""
     content = bytes(200 * 2**20) if declared[0] == 100 else bytes(100)
     file = tmp_path / "images.gz"
@@ -216,9 +210,7 @@ def test_an_absent_file_and_a_folder_are_not_read(tmp_path: Path) -> None:
         assert str(caught.value) == f"{path}: no such file"
 
 
-def test_a_file_that_the_system_does_not_give_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_the_system_does_not_give_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -231,9 +223,7 @@ def test_swapped_image_and_label_files_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write(tmp_path / TRAIN_IMAGES, idx(5))
     said = refusal(tmp_path)
-    assert (
-        said == f"{tmp_path / TRAIN_IMAGES}: holds (5,), but images are (N, H, W); swapped with the labels?"
-    )
+    assert said == f"{tmp_path / TRAIN_IMAGES}: holds (5,), but images are (N, H, W); swapped with the labels?"
     write_folder(tmp_path)
     write(tmp_path / TEST_LABELS, idx(2, 4, 3))
     said = refusal(tmp_path)

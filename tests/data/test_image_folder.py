@@ -212,14 +212,10 @@ TRANSPARENT = struct.pack(">I", 6) + b"tRNS" + bytes(6) + struct.pack(">I", zlib
         pytest.param(png(2, 2, 16, 2, bytes(2 * 13)), "16-bit", id="16-bit RGB"),
         pytest.param(png(2, 2, 8, 4, bytes(2 * 5)), "with alpha", id="grey with alpha"),
         pytest.param(png(2, 2, 8, 6, bytes(2 * 9)), "with alpha", id="RGB with alpha"),
-        pytest.param(
-            png(2, 2, 8, 2, bytes(2 * 7), before=TRANSPARENT), "with alpha", id="transparent colour"
-        ),
+        pytest.param(png(2, 2, 8, 2, bytes(2 * 7), before=TRANSPARENT), "with alpha", id="transparent colour"),
     ],
 )
-def test_images_that_are_not_8_bit_grey_or_rgb_are_refused_by_kind(
-    tmp_path: Path, content: bytes, named: str
-) -> None:
+def test_images_that_are_not_8_bit_grey_or_rgb_are_refused_by_kind(tmp_path: Path, content: bytes, named: str) -> None:
     save(tmp_path / "a.png", pixels(0, 2, 2))
     odd = tmp_path / "b.png"
     odd.write_bytes(content)

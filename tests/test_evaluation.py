@@ -1,0 +1,146 @@
+"""An evaluation, whole: its files, that they are the same twice, and that they agree with the run's own results."""
+
+import csv
+import json
+import math
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from dae_lightning import config
+from dae_lightning.baselines import BASELINES, MeanImage
+from dae_lightning.commands import CONF, checked
+from dae_lightning.data.idx import IdxFolder
+from dae_lightning.errors import CheckpointError, ConfigError
+from dae_lightning.evaluation import evaluate, make_methods, trained_levels
+from dae_lightning.measuring import Condition, Method, measure
+from dae_lightning.noise import GaussianNoise
+from dae_lightning.run_folders import find_checkpoint
+from tests.conftest import Run
+
+COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess"
+
+
+def settings(*overrides: str) -> config.Evaluate:
+    small = ["checkpoint=x", "output=x", "sigmas=[0.5,2]", "examples=3"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return checked(compose("evaluate", [*small, *overrides]), config.Evaluate)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "evaluation.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_evaluation_agrees_with_the_runs_results_and_is_the_same_twice(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("run", "noise.sigma=2")
+    for name in ("once", "twice"):
+        evaluate(settings(), {"run": find_checkpoint(folder)}, tmp_path / name)
+    files = {path.name for path in (tmp_path / "once").iterdir()}
+    assert files == {"evaluation.csv", "evaluation.json", "denoising_curve.png", "gallery.png"}
+    for name in files:
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+
+    assert (tmp_path / "once" / "evaluation.csv").read_text().splitlines()[0] == COLUMNS
+    results = json.loads((folder / "results.json").read_text())["test"]["model"]
+    for row in rows(tmp_path / "once"):
+        if row["method"] == "model" and row["sigma"] in ("", "2.0"):
+            for metric, value in results[row["task"]].items():
+                assert float(row[metric]) == pytest.approx(value, abs=2e-6)
+    keys = [(row["method"], row["task"], row["sigma"]) for row in rows(tmp_path / "once")]
+    assert len(keys) == len(set(keys)) == 2 * 6 + 2
+    assert [key[0] for key in keys if key[1:] == ("reconstruction", "")] == ["model", "mean_image"]
+    assert {row["images"] for row in rows(tmp_path / "once")} == {"40"}
+    report = json.loads((tmp_path / "once" / "evaluation.json").read_text())
+    assert [row["method"] for row in report["rows"]] == [key[0] for key in keys]
+    assert "denoising (noisy in), 40 test images: PSNR in dB" in capsys.readouterr().out
+
+
+def test_several_checkpoints_are_rows_of_one_table_on_other_data_too(run: Run, idx_root: Path, tmp_path: Path) -> None:
+    places = {name: find_checkpoint(run(name, f"noise.sigma={name}")) for name in ("1", "2")}
+    asked = settings("data=idx", f"data.root={idx_root}", "methods=[noisy]", "limit=7")
+    evaluate(asked, places, tmp_path / "both")
+    denoising = [row for row in rows(tmp_path / "both") if row["task"] == "denoising"]
+    assert [row["checkpoint"] for row in denoising] == ["1", "2", ""] * 2
+    assert {row["images"] for row in denoising} == {"7"}
+
+    masked = find_checkpoint(run("masked", "noise=masking"))
+    with pytest.raises(CheckpointError, match="different kinds of noise"):
+        evaluate(asked, {**places, "masked": masked}, tmp_path / "three")
+    with pytest.raises(CheckpointError, match=r"takes images of \(12, 12\), but those of the data are \(28, 28\)"):
+        evaluate(settings("data=glyphs", "data.train_size=10", "data.test_size=10"), places, tmp_path / "other")
+
+
+def test_other_noise_has_its_own_grid_and_leaves_out_what_means_nothing_there(run: Run, tmp_path: Path) -> None:
+    masked = find_checkpoint(run("masked", "noise=masking"))
+    evaluate(settings("probabilities=[0,0.5]"), {"masked": masked}, tmp_path / "evaluation")
+    table = rows(tmp_path / "evaluation")
+    assert {row["sigma"] for row in table} == {"", "0.0", "0.5"}
+    assert "posterior_mean" not in {row["method"] for row in table}
+    report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert "posterior_mean" in report["left_out"]
+    (untouched,) = [row for row in report["rows"] if (row["method"], row["sigma"]) == ("noisy", 0)]
+    assert untouched["psnr"] is None  # infinite
+    (untouched,) = [row for row in table if (row["method"], row["sigma"]) == ("noisy", "0.0")]
+    assert untouched["psnr"] == ""
+
+
+def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None:
+    images = torch.randint(0, 256, (9, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    condition = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0))
+    noisy = Method("noisy", "", "noisy", BASELINES["noisy"]())
+    alone = [measure(condition, [noisy], images[:count], 0, lambda _: None)[0].psnr for count in (1, 9)]
+    again = measure(condition, [noisy, noisy], images[:1], 0, lambda _: None)
+    assert [row.psnr for row in again] == [alone[0]] * 2
+    assert math.isnan(again[0].psnr_ci95)  # one image has no spread
+    assert alone[1] != alone[0]
+
+
+def test_filters_are_methods_where_their_extra_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = types.ModuleType("dae_lightning.filters")
+    fake.FILTERS = {"median": MeanImage}  # type: ignore[attr-defined]
+    fake.missing = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dae_lightning.filters", fake)
+    assert isinstance(make_methods(["median"], {})[0].estimator, MeanImage)
+    fake.missing = lambda: "the extra dae_lightning[baselines]"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"median needs the extra dae_lightning\[baselines\]"):
+        make_methods(["median"], {})
+
+
+def test_the_trained_level_is_a_number() -> None:
+    assert trained_levels(GaussianNoise(0.1, 2.0)) == (2.0,)
+
+
+FLOORS: dict[str, dict[float, float]] = {  # DESIGN.md, section 1
+    "noisy": {0.5: 6.03, 1: 0.01, 2: -6.01, 4: -12.03, 6: -15.55},
+    "mean_image": {0.5: 10.97, 1: 10.97, 2: 10.97, 4: 10.97, 6: 10.97},
+    "wiener": {0.5: 17.73, 1: 15.72, 2: 13.94, 4: 12.48, 6: 11.86},
+    "posterior_mean": {0.5: 17.08, 1: 16.78, 2: 15.24, 4: 12.99, 6: 12.05},
+}
+BCE = {
+    ("wiener", 2): 0.3950,
+    ("posterior_mean", 2): 0.3500,
+    ("wiener", 6): 0.4614,
+    ("posterior_mean", 6): 0.4496,
+}
+
+
+@pytest.mark.skipif("DAE_TEST_DATA" not in os.environ, reason="needs the reference images: set DAE_TEST_DATA")
+def test_floors_and_ceilings_of_the_reference_images() -> None:
+    train, test = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
+    methods = [Method(name, "", name, BASELINES[name]()) for name in FLOORS]
+    for sigma in (0.5, 1, 2, 4, 6):
+        for method in methods:
+            method.estimator.fit(train.images, GaussianNoise(0.0, sigma))
+        condition = Condition("denoising", sigma, GaussianNoise(0.0, sigma))
+        for row in measure(condition, methods, test.images, 0, lambda _: None):
+            assert row.psnr == pytest.approx(FLOORS[row.method][sigma], abs=0.05)
+            if (row.method, sigma) in BCE:
+                assert row.bce == pytest.approx(BCE[row.method, sigma], abs=0.002)
