@@ -26,6 +26,7 @@ class History(Checkpoint):
         self.path = path
         self.rows: list[Row] = []
         self._seconds, self._images = 0.0, 0  # of the epoch so far
+        self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clock = time.perf_counter()
@@ -36,14 +37,19 @@ class History(Checkpoint):
         self._images += sum(map(len, batch))
         self._tick()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tick()
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        for name, value in sorted(trainer.callback_metrics.items()):
+            if self._validated or not name.startswith("val/"):  # Lightning keeps those of an earlier epoch
+                row[name] = float(value)
         row |= {"seconds": self._seconds, "images_per_second": self._images / self._seconds}
         self.rows.append(row)
-        self._seconds, self._images = 0.0, 0
+        self._seconds, self._images, self._validated = 0.0, 0, False
         self._write()
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +66,7 @@ class History(Checkpoint):
 
     def _write(self) -> None:
         text = io.StringIO(newline="")
-        # with check_val_every_n_epoch some rows have no val/*: the columns are those of any row
+        # with trainer.check_val_every_n_epoch some rows have no val/*: the columns are those of any row
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

@@ -131,7 +131,7 @@ class DenoisingAutoencoder(LightningModule):
                 schedule.step()
             losses.append(loss.detach())
             step += 1
-        return self._account(torch.stack(losses), first_step, sum(map(len, batches)))
+        return self._account(torch.stack(losses), first_step, sum(map(len, batches[: len(losses)])))
 
     def _loss(self, clean: Tensor, step: int) -> Tensor:
         noisy = self.noise(clean, self._generator(step))
@@ -186,9 +186,8 @@ class DenoisingAutoencoder(LightningModule):
 
     # --- validation and test --------------------------------------------------------------------------------
 
-    def on_validation_start(self) -> None:
-        if self.trainer.state.fn != "fit":
-            self._noisy_val.clear()
+    def setup(self, stage: str) -> None:
+        self._noisy_val.clear()  # another fit may come with other images
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         clean, indices = batch

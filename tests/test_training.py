@@ -101,6 +101,12 @@ def test_one_seed_gives_one_result_and_another_seed_another(run: Run) -> None:
     assert not same_weights(first, other)
 
 
+def test_an_epoch_without_validation_has_no_validation_in_its_row(settings: Settings, tmp_path: Path) -> None:
+    train(settings("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"), tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [bool(row["val/denoising/bce"]) for row in csv.DictReader(file)] == [False, True, False]
+
+
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
     many = run("many", f"optim={optim}", "steps_per_execution=50")
