@@ -2,22 +2,25 @@
 
 import os
 import re
+import shutil
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.files import replace_text
 from dae_lightning.image_files import find_images
 from dae_lightning.run_folders import find_checkpoint
 from dae_lightning.signals import Interrupted
@@ -36,6 +39,8 @@ def train() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
+    if cfg.data.get("root"):  # wherever the run is gone on with
+        cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
     settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = to_resume(settings.resume, folder)
@@ -44,7 +49,7 @@ def _train(cfg: DictConfig) -> float:
     from dae_lightning import training
 
     try:
-        return training.train(settings, folder, checkpoint)
+        return training.train(settings, folder, checkpoint, lambda: record(cfg, folder))
     except Interrupted as stop:
         print(f"stopped by {stop}; everything is saved, go on with resume={folder}", file=sys.stderr)
         sys.exit(stop.status)
@@ -122,6 +127,7 @@ def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) 
         except UserError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # SystemExit would skip the other jobs
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             sys.exit(f"error: {one_line(error, kind)}")
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
@@ -139,26 +145,37 @@ def resumed(arguments: list[str]) -> list[str]:
     """The command line of a run that goes on: its own folder and recorded settings, and what is said on top.
 
     Raises:
-        CheckpointError: `resume` names no run, or no checkpoint in one.
+        CheckpointError: `resume` names no run, or no checkpoint in one; what is said on top is more than single keys.
     """
-    places = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    if not places or places[-1] in ("", "null", "last", "auto"):
+    said = [argument for argument in arguments if argument.startswith("resume=")]
+    place = said[-1].removeprefix("resume=") if said else ""
+    if place in ("", "null", "last", "auto"):
         return arguments
     if {"-m", "--multirun"} & set(arguments):
-        raise CheckpointError(f"resume={places[-1]}: goes on with one run; leave out -m")
-    folder, checkpoint = find_run(places[-1])
-    recorded = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    cwd = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd
-    again = [
-        *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
-        *("hydra.job.name=train", f"hydra.run.dir={_quoted(folder)}"),
-        *(argument for argument in arguments if not argument.startswith("resume=")),
-        f"resume={_quoted(checkpoint)}",
-    ]
-    if "root" in recorded.data and not any(argument.startswith("data.root=") for argument in arguments):
-        root = os.path.normpath(Path(cwd, recorded.data.root))  # it was relative to that folder
-        again.append(f"data.root={_quoted(Path(root))}")
-    return again
+        raise CheckpointError(f"resume={place}: goes on with one run; leave out -m")
+    for group, _, choice in (argument.partition("=") for argument in arguments):
+        if (CONF / group / f"{choice}.yaml").is_file():
+            raise CheckpointError(
+                f"{group}={choice}: a run goes on with the choices that it was started with; change single keys, "
+                f"as in trainer.accelerator=cpu"
+            )
+    folder, checkpoint = find_run(place)
+    # nothing is written to .hydra until the run has really gone on: see `record`
+    again = ["hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.job.name=train"]
+    again += [f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(checkpoint)}"]
+    at = arguments.index(said[-1])  # overrides have to stand together
+    rest = [*arguments[:at], *again, *arguments[at + 1 :]]
+    return ["--config-path", str(folder / ".hydra"), "--config-name", "config", *rest]
+
+
+def record(cfg: DictConfig, folder: Path) -> None:
+    """Keep the settings beside the checkpoints that they lead to; a run that is resumed starts from them.
+
+    (Hydra records them before anybody has looked at them, with interpolations that another shell may not resolve.)
+    """
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    replace_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings | {"resume": None})))
 
 
 def to_resume(resume: str | None, folder: Path) -> Path | None:
@@ -185,29 +202,44 @@ def find_run(place: str) -> tuple[Path, Path]:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(place).absolute()
+    path = Path(place).expanduser().absolute()
     checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if not checkpoint.is_file():
         raise CheckpointError(f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}")
     folder = checkpoint.parent.parent
-    if not all((folder / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
+    if not (folder / ".hydra" / "config.yaml").is_file():
         raise CheckpointError(f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})")
     return folder, checkpoint
 
 
 def one_line(error: Exception, kind: type) -> str:
     """What a user has to know of an error."""
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    text = " ".join(str(error).split())
+    unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown and not unknown[1].startswith("hydra"):
         key, known = unknown[1], schema.keys(kind)
+        group = key.split(".")[0]
+        if key in known and group == "trainer":
+            return f"{key}: not set so far; add it with a plus: +{key}=..."
         if key in known:
-            group = key.split(".")[0]
             return f"{key}: not a key of the chosen {group}; another choice of {group} has it (see --help)"
         return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; {schema.nearest(choice, error.options)}"
-    return " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; hydra.run.dir=DIR puts the output elsewhere"
+    return text
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take back a run folder that holds nothing but Hydra's record of settings that did not work."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} == {".hydra"} and HydraConfig.get().output_subdir:
+        shutil.rmtree(folder)
+        with suppress(OSError):
+            folder.parent.rmdir()  # the day's folder, where it is empty now
 
 
 def _folder_name(overrides: str) -> str:

@@ -11,7 +11,8 @@ from dae_lightning.schema import Count, Finite, NonNegative, Positive, Probabili
 
 Beta = Annotated[float, Range(0, 1, "[)")]
 Share = Annotated[float, Range(0, 1, "(]")]
-Batches = Size | Share  # a number of Lightning steps (chunks), or a share of them
+Batches = Count | Share  # a number of Lightning steps (chunks), or a share of them
+Latent = Annotated[int, Range(1, 2**20)]  # beyond it, the weights of one image's pixels take gigabytes
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AdamOneCycle:
     lr: Positive  # the highest rate of the cycle
     betas: tuple[Beta, Beta]
     eps: Positive
-    warmup: Probability  # share of the training in which the rate rises
+    warmup: Beta  # share of the training in which the rate rises
 
 
 Optim = Adam | AdamOneCycle
@@ -126,7 +127,7 @@ class Trainer:
     fast_dev_run: bool | Count | None = None
     inference_mode: bool | None = None
     limit_train_batches: Batches | None = None
-    limit_val_batches: Batches | None = None
+    limit_val_batches: Batches | Literal[0] | None = None
     limit_test_batches: Batches | None = None
     log_every_n_steps: Size | None = None
     max_steps: Count | None = None
@@ -162,7 +163,7 @@ class Train:
 
     seed: Seed
     eval_seed: Seed
-    latent: Count
+    latent: Latent
     batch_size: Count
     steps_per_execution: Count
     checkpoint: Checkpoint

@@ -39,4 +39,7 @@ class Examples:
             "reconstruction\nof the original": model(clean),
         }
         model.train(training)
-        return examples_figure(rows, title)
+        settings = model.noise.settings()
+        kind = str(settings.pop("kind")).replace("_", " ")
+        values = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        return examples_figure(rows, f"{title}; {kind} noise, {values}")

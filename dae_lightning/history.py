@@ -45,7 +45,8 @@ class History(Checkpoint):
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in sorted(trainer.callback_metrics.items()):
-            if self._validated or not name.startswith("val/"):  # Lightning keeps those of an earlier epoch
+            # "step" is there already, and Lightning keeps the validation of an earlier epoch
+            if name != "step" and (self._validated or not name.startswith("val/")):
                 row[name] = float(value)
         row |= {"seconds": self._seconds, "images_per_second": self._images / self._seconds}
         self.rows.append(row)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
+from dae_lightning import config
 from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.loss import bce_with_logits
 from dae_lightning.metrics import TASKS, ImageQuality
 from dae_lightning.noise import Noise, corrupt_each, make_noise
 from dae_lightning.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
 from dae_lightning.randomness import derive, generator
-from dae_lightning.schema import Count, Seed, check
+from dae_lightning.schema import Seed, check
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
@@ -51,7 +52,7 @@ class DenoisingAutoencoder(LightningModule):
     ) -> None:
         super().__init__()
         self.input_shape = _shape(input_shape)
-        self.latent: int = check(Count, latent, "latent")
+        self.latent: int = check(config.Latent, latent, "latent")
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
         self.optim = check_optim(optim)
         self.seed: int = check(Seed, seed, "seed")
@@ -101,13 +102,25 @@ class DenoisingAutoencoder(LightningModule):
         return torch.sigmoid(self.decode_logits(codes))
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Estimates (B, *input_shape) in [0, 1] of the clean images; in training mode noise is added first."""
+        """Estimates (B, *input_shape) in [0, 1] of the clean images; in training mode noise is added first.
+
+        Raises:
+            TypeError, ValueError: images of another shape or dtype, not finite, or (in training mode) not in [0, 1].
+        """
+        self._check_images(images)
+        if self.training:
+            self._check_clean(images)
+        elif not images.isfinite().all():
+            raise ValueError("images hold NaN or infinity: must be finite")
         return self.decode(self.encode(self.noise(images, generator)))
 
     # --- training -------------------------------------------------------------------------------------------
 
     def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several."""
+        """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several.
+
+        Their range is checked in the first Lightning step of an epoch only: it takes time.
+        """
         # torch's own optimiser: Lightning's wrappers round backward() and step() take a tenth of a step's time
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         schedule: Any = self.lr_schedulers()
@@ -158,7 +171,12 @@ class DenoisingAutoencoder(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self._epoch_loss / max(self._epoch_images, 1))
+        self._log_step()
         self._epoch_loss, self._epoch_images = 0.0, 0
+
+    def _log_step(self) -> None:
+        """A logger's x axis counts optimiser steps; Lightning would count its own."""
+        self.log("step", float(self.trainer.global_step))
 
     # Lightning's own running mean would start anew in a training that is resumed within an epoch
 
@@ -202,6 +220,8 @@ class DenoisingAutoencoder(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_quality("val")
+        if not self.trainer.sanity_checking:
+            self._log_step()
 
     def on_test_epoch_end(self) -> None:
         self._log_quality("test")
@@ -230,8 +250,10 @@ class DenoisingAutoencoder(LightningModule):
 
     def _check_images(self, images: Tensor) -> None:
         expected = f"(B, {', '.join(map(str, self.input_shape))})"
-        if not images.is_floating_point():
-            raise TypeError(f"images are {images.dtype}: must be floating point, clean ones in [0, 1]")
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images are {type(images).__name__}: must be a tensor")
+        if images.dtype != (expected_dtype := self.encoder.weight.dtype):
+            raise TypeError(f"images are {images.dtype}: must be {expected_dtype}, clean ones in [0, 1]")
         if images.shape[1:] != self.input_shape:
             raise ValueError(f"images are {tuple(images.shape)}: must be {expected}")
 

@@ -28,6 +28,8 @@ def make_optimizer(
     optimizer = Adam(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
     if isinstance(settings, config.Adam):
         return optimizer, None
-    # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is
-    schedule = OneCycleLR(optimizer, settings.lr, total_steps, pct_start=settings.warmup, cycle_momentum=False)
+    # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is. OneCycleLR divides by warmup * steps - 1,
+    # and by (1 - warmup) * steps.
+    warmup = settings.warmup if settings.warmup * total_steps > 1 else 0.0
+    schedule = OneCycleLR(optimizer, settings.lr, total_steps, pct_start=warmup, cycle_momentum=False)
     return optimizer, schedule

@@ -45,5 +45,9 @@ class TrainingBar(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._bar.close()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
 
 SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")

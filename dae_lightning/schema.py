@@ -31,10 +31,10 @@ class Range:
 
     def __str__(self) -> str:
         if math.isinf(self.low):
-            return "finite"
+            return ""
         if math.isinf(self.high):
-            return f"{'at least' if self.ends[0] == '[' else 'above'} {self.low:g}"
-        return f"in {self.ends[0]}{self.low:g}, {self.high:g}{self.ends[1]}"
+            return f" {'at least' if self.ends[0] == '[' else 'above'} {self.low:g}"
+        return f" in {self.ends[0]}{self.low:.10g}, {self.high:.10g}{self.ends[1]}"
 
 
 Finite = Annotated[float, Range()]
@@ -58,7 +58,7 @@ def check(kind: Any, value: Any, key: str) -> Any:
     if origin is Annotated:
         number, allowed = _as_number(arguments[0], value), arguments[1]
         if number is None or number not in allowed:
-            raise ConfigError(f"{key}={value}: must be {_name(arguments[0])} {allowed}")
+            raise ConfigError(f"{key}={value}: must be {_name(arguments[0])}{allowed}")
         return number
     if origin is Literal:
         if value not in arguments:
@@ -137,7 +137,9 @@ def _check_fields(schema: type, value: Any, key: str) -> Any:
     for name in value:
         if name not in hints:
             known = {where + hint for hint in hints} if where else keys(schema)
-            raise ConfigError(f"{where}{name}={value[name]}: no such key; {nearest(f'{where}{name}', known)}")
+            chosen = f" with {where}kind={value['kind']}" if where and "kind" in value else ""
+            hint = nearest(f"{where}{name}", known)
+            raise ConfigError(f"{where}{name}={value[name]}: no such key{chosen}; {hint}")
     for field in dataclasses.fields(schema):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in value:
@@ -152,7 +154,7 @@ def _check_fields(schema: type, value: Any, key: str) -> Any:
 def _name(kind: Any) -> str:
     names = {
         int: "a whole number",
-        float: "a number",
+        float: "a finite number",
         str: "text",
         bool: "true or false",
         types.NoneType: "null",

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 
 from dae_lightning import config
@@ -29,8 +30,15 @@ from dae_lightning.signals import StopSignal
 from dae_lightning.tensorboard import ExampleImages, make_logger
 
 
-def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) -> float:
+def train(
+    settings: config.Train,
+    folder: Path,
+    checkpoint: Path | None = None,
+    record: Callable[[], None] = lambda: None,
+) -> float:
     """Train in the run folder, from `checkpoint` on if there is one; test, and leave results.json and figures.
+
+    `record` is called with every checkpoint that is written.
 
     Returns:
         val/denoising/bce of the tested weights; where nothing is held out, the last training loss.
@@ -40,12 +48,12 @@ def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) 
     """
     _quieten_lightning()
     try:
-        return _train(settings, folder, checkpoint)
+        return _train(settings, folder, checkpoint, record)
     except MisconfigurationException as error:  # Lightning's word for flags that do not fit each other or the data
         raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
+def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None]) -> float:
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
@@ -55,11 +63,16 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
         check_same_model(checkpoint, model)
     history = History(folder / "metrics.csv")
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
-    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
+    recorder = LambdaCallback(on_save_checkpoint=lambda *_: record())
+    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder])
     print(_describe(data, model, trainer, folder))
 
+    if checkpoint is None:
+        (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)  # of another run that used this folder
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
+    if not history.rows:
+        raise TrainingError("no epoch was finished (trainer.max_time, trainer.max_steps): nothing to test")
     chosen = folder / "checkpoints" / ("last.ckpt" if checkpoints.best is None else "best.ckpt")
     if chosen.exists():  # with trainer.fast_dev_run there is none
         model = load_model(chosen)

@@ -68,15 +68,19 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: no such key"),
         (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
         (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
-        (["noise.sigma=-1"], "noise.sigma=-1: must be a number at least 0"),
-        (["noise.sigma=nan"], "noise.sigma=nan: must be a number at least 0"),
-        (["noise.sigma=two"], "noise.sigma=two: must be a number at least 0"),
-        (["latent=0"], "latent=0: must be a whole number at least 1"),
-        (["latent=2.5"], "latent=2.5: must be a whole number at least 1"),
+        (["trainer.limit_train_batches=3"], "add it with a plus: +trainer.limit_train_batches=..."),
+        (["noise.sigma=inf"], "noise.sigma=inf: must be a finite number at least 0"),
+        (["experiment=notebook_sigma2", "noise=masking"], "no such key with noise.kind=masking"),
+        (["latent=9999999999"], "latent=9999999999: must be a whole number in [1, 1048576]"),
+        (["noise.sigma=-1"], "noise.sigma=-1: must be a finite number at least 0"),
+        (["noise.sigma=nan"], "noise.sigma=nan: must be a finite number at least 0"),
+        (["noise.sigma=two"], "noise.sigma=two: must be a finite number at least 0"),
+        (["latent=0"], "latent=0: must be a whole number in [1, 1048576]"),
+        (["latent=2.5"], "latent=2.5: must be a whole number in [1, 1048576]"),
         (["noise=gaussian_range", "noise.low=7"], "noise.low=7: must be at most high=6"),
-        (["noise=gaussian_range", "noise.low=0"], "noise.low=0: must be a number above 0"),
-        (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be a number in [0, 1]"),
-        (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be a number in [0, 1)"),
+        (["noise=gaussian_range", "noise.low=0"], "noise.low=0: must be a finite number above 0"),
+        (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be a finite number in [0, 1]"),
+        (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be a finite number in [0, 1)"),
         (["trainer.max_epochs=null"], "trainer.max_epochs=None: must be a whole number at least 1"),
         (["noise.sigma=[1"], "[1"),
         (["resume=nowhere"], "resume=nowhere: no such file"),
@@ -85,7 +89,9 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_and_a_status_without_torch(command: Command, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_one_line_and_a_status_without_torch(
+    command: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     answer = command(*arguments)
     assert answer.returncode == 1
     assert answer.stdout == ""
@@ -101,9 +107,9 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(command: Command, argu
         (["checkpoint=nowhere"], "checkpoint=nowhere: no such file or run folder"),
         (["checkpoint=."], "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it"),
         (["checkpoint=[nowhere,b]"], "checkpoint=nowhere: no such file or run folder"),
-        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be a number at least 0"),
+        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be a finite number at least 0"),
         (["checkpoint=a", "sigmas=[]"], "sigmas=[]: must be a list of one or more"),
-        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be a number in [0, 1]"),
+        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be a finite number in [0, 1]"),
         (["checkpoint=a", "methods=[median,mean]"], "methods[1]=mean: must be one of noisy, noisy_clipped"),
         (["checkpoint=a", "sigma=1"], "sigma: no such key; did you mean sigmas?"),
         (["checkpoint=a", "data=idxx"], "data=idxx: no such choice; did you mean idx?"),
@@ -143,7 +149,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     (folder,) = (tmp_path / "outputs").glob("*/*")
     assert "denoising (noisy in)" in first.stdout
     assert {path.name for path in folder.iterdir()} == {
-        *(".hydra", "checkpoints", "figures", "metrics.csv", "results.json", "train.log")
+        *(".hydra", "checkpoints", "figures", "metrics.csv", "results.json")
     }
 
     elsewhere = tmp_path / "elsewhere"
@@ -162,10 +168,16 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     assert results["config"]["noise"]["sigma"] == 1
     assert results["config"]["latent"] == 4
 
+    recorded = (folder / ".hydra" / "config.yaml").read_text()
     other = command(f"resume={folder / 'checkpoints' / 'best.ckpt'}", "latent=5", torch=True)
     assert other.returncode == 1
     assert other.stderr.startswith("error: ")
     assert "has latent 4, but the settings and data ask for 5" in other.stderr
+    assert (folder / ".hydra" / "config.yaml").read_text() == recorded  # a refusal leaves the run as it was
+    shown = command(f"resume={folder}", "--cfg", "job")
+    assert yaml.safe_load(shown.stdout)["trainer"]["max_epochs"] == 2
+    choice = command(f"resume={folder}", "trainer=gpu")
+    assert "trainer=gpu: a run goes on with the choices that it was started with" in choice.stderr
 
 
 def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops_no_other(
@@ -177,7 +189,7 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
         f"hydra.sweep.dir={sweep}", torch=True,
     )  # fmt: skip
     assert answer.returncode == 1
-    assert "noise.sigma=-1: must be a number at least 0" in answer.stderr
+    assert "noise.sigma=-1: must be a finite number at least 0" in answer.stderr
     done = {path.parent.name for path in sweep.glob("*/results.json")}
     assert len(done) == 2
     assert {("latent=3" in name, "noise.sigma=2" in name) for name in done} == {(True, True), (False, True)}
@@ -235,7 +247,7 @@ def tool(tmp_path: Path) -> Command:
         ),
         (
             ["denoise", "checkpoint=a", "images=b", "corrupt=true", "sigma=-1"],
-            "sigma=-1: must be a number at least 0",
+            "sigma=-1: must be a finite number at least 0",
         ),
         (
             ["denoise", "checkpoint=a", "images=b", "sigma=1"],

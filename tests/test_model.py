@@ -57,18 +57,26 @@ def test_an_input_shape_that_is_not_positive_is_a_value_error(shape: Any) -> Non
 
 @pytest.mark.parametrize("latent", [0, -1, 2.5, "8", True])
 def test_a_latent_that_is_no_count_is_refused(latent: Any) -> None:
-    with pytest.raises(ValueError, match="latent=.*must be a whole number at least 1"):
+    with pytest.raises(ValueError, match=r"latent=.*must be a whole number in \[1, 1048576\]"):
         small(latent=latent)
 
 
 def test_wrong_images_are_refused_by_what_they_are() -> None:
     model = small().eval()
-    with pytest.raises(TypeError, match=r"images are torch.uint8: must be floating point"):
+    with pytest.raises(TypeError, match=r"images are torch.uint8: must be torch.float32"):
         model((IMAGES * 255).to(torch.uint8))
     with pytest.raises(ValueError, match=r"images are \(5, 4, 6\): must be \(B, 6, 4\)"):
         model(IMAGES.transpose(1, 2))
     with pytest.raises(ValueError, match=r"images are \(6, 4\): must be \(B, 6, 4\)"):
         model(IMAGES[0])
+    with pytest.raises(TypeError, match=r"images are torch.float64: must be torch.float32"):
+        model(IMAGES.double())
+    with pytest.raises(TypeError, match=r"images are ndarray: must be a tensor"):
+        model(IMAGES.numpy())
+    with pytest.raises(ValueError, match=r"images hold NaN or infinity"):
+        model(IMAGES / 0)
+    with pytest.raises(ValueError, match=r"images lie in .* must lie in \[0, 1\]"):
+        model.train()(IMAGES + 1)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]: must lie in \[0, 1\]"):
         fit(small(), [torch.tensor([0.0, 255.0]).repeat(2, 6, 2)])
 

@@ -48,23 +48,23 @@ def test_plain_values_become_a_checked_instance() -> None:
         ({"count": "many"}, "count=many: must be a whole number at least 1"),
         ({"coumt": 3}, "coumt=3: no such key; did you mean count?"),
         ({"share": 3}, "share=3: no such key; did you mean inner.share?"),
-        ({"inner": {"kind": "inner", "share": 1.1}}, "inner.share=1.1: must be a number in [0, 1]"),
-        ({"inner": {"kind": "inner", "share": float("nan")}}, "inner.share=nan: must be a number in [0, 1]"),
+        ({"inner": {"kind": "inner", "share": 1.1}}, "inner.share=1.1: must be a finite number in [0, 1]"),
+        ({"inner": {"kind": "inner", "share": float("nan")}}, "inner.share=nan: must be a finite number in [0, 1]"),
         ({"inner": {"kind": "inner"}}, "inner.share: missing"),
         (
             {"inner": {"kind": "inner", "share": 1, "shar": 1}},
-            "inner.shar=1: no such key; did you mean inner.share?",
+            "inner.shar=1: no such key with inner.kind=inner; did you mean inner.share?",
         ),
         ({"inner": {"kind": "inner", "share": 1, "pair": [1]}}, "inner.pair=[1]: must be a list of 2 values"),
         (
             {"inner": {"kind": "inner", "share": 1, "pair": [1, 0]}},
-            "inner.pair[1]=0: must be a number above 0",
+            "inner.pair[1]=0: must be a finite number above 0",
         ),
         ({"inner": {"kind": "outer"}}, "inner.kind=outer: must be one of inner, other"),
         ({"inner": 3}, "inner=3: must be a mapping whose kind is one of inner, other"),
         ({"name": 3}, "name=3: must be text or null"),
         ({"flag": 1}, "flag=1: must be true or false"),
-        ({"limit": 0.0}, "limit=0.0: must be a whole number at least 1 or a number in (0, 1] or null"),
+        ({"limit": 0.0}, "limit=0.0: must be a whole number at least 1 or a finite number in (0, 1] or null"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_remedy(change: dict[str, Any], message: str) -> None:
