@@ -1,5 +1,6 @@
 """The tasks of an evaluation: denoising at every level of a grid, and reconstruction."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,7 @@ def make_conditions(settings: config.Evaluate, models: Models) -> list[Condition
 
 def nearest(conditions: Sequence[Condition], level: float) -> Condition:
     """The condition whose level is nearest to `level`: where a picture shows the model at home."""
-    with_noise = [condition for condition in conditions if condition.level is not None]
-    return min(with_noise, key=lambda condition: abs((condition.level or 0.0) - level))
+    return min(conditions, key=lambda condition: math.inf if condition.level is None else abs(condition.level - level))
 
 
 def level_name(noise: Noise) -> str:

@@ -46,7 +46,7 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
     `titles` are the models' by checkpoint; what is no model's is grey. Clean images have no level: their accuracy
     is dotted across.
     """
-    figure = Figure(figsize=(10.5, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10.5, 5.4), dpi=120, layout="constrained")
     colours = dict(zip(titles, MODELS, strict=False))
     left, right = figure.subplots(1, 2, sharey=True)
     lines: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -57,21 +57,26 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
         axes = left if features == "pixels" else right
         colour = colours.get(place, INK) if place else "#777777"
         percent = [100 * row["accuracy"] for row in points]
-        whose = {"pixels": titles.get(place, ""), "pca": f"PCA, {size}", "latent": titles.get(place, "")}[features]
-        label = kind if not whose else f"{kind}, {whose}"
         if kind == "clean":
-            axes.axhline(percent[0], color=colour, lw=1.2, ls=":", label=label)
+            axes.axhline(percent[0], color=colour, lw=1.2, ls=":")
+            continue
+        label = titles[place] if place else kind if features == "pixels" else f"PCA codes, {size}"
+        if kind == "denoised":
+            label = f"denoised, {label}"
         else:
-            margins = [100 * row["accuracy_ci95"] for row in points]
-            marker = "o" if place else next(others)
-            levels = [row["sigma"] for row in points]
-            axes.errorbar(levels, percent, margins, label=label, color=colour, marker=marker, ms=5, lw=1.8)
-    for axes, title in ((left, "classifier of clean pixels"), (right, "classifier of clean images' codes")):
+            clean = lines[features, size, place, "clean"][0]["accuracy"]
+            label = f"{label} (dotted: clean, {100 * clean:.1f} %)"
+        margins = [100 * row["accuracy_ci95"] for row in points]
+        marker = "o" if place else next(others)
+        levels = [row["sigma"] for row in points]
+        axes.errorbar(levels, percent, margins, label=label, color=colour, marker=marker, ms=5, lw=1.8)
+    trained = "trained on clean images, on noisy ones"
+    for axes, title in ((left, f"classifier of pixels, {trained}"), (right, f"classifier of codes, {trained}")):
         _style(axes)
         _level_axis(axes, [row["sigma"] for row in rows if row["sigma"] is not None], level)
-        axes.set(title=f"{title}, tested on images that are ...", ylim=(0, 100))
-        axes.title.set_fontsize(10)
-        axes.legend(frameon=False, fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(0, 100)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     left.set_ylabel("test accuracy, %")
     return figure
 
@@ -118,8 +123,9 @@ def curve_figure(
 ) -> Figure:
     """PSNR over the noise: `curves` are points (level, dB) by label; `level` is what the noise's level is called.
 
-    `trained` has, for the labels that are models, the level of their training or the ends of its range. A line that
-    falls far below the mean image (noisy images do) leaves the frame, so that the others can be told apart.
+    `trained` has, for the labels that are models, the level of their training (an upright line marks it) or the ends
+    of its range (a bar at the foot). A line that falls far below the mean image (noisy images do) leaves the frame,
+    so that the others can be told apart.
     """
     figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -127,15 +133,19 @@ def curve_figure(
     markers = iter(OTHERS)
     near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
     near = [dB for dB in near if math.isfinite(dB)] or [0.0]
-    bottom, top = min(near) - 1, max(near) + 1
+    bottom, top = min(near) - 0.5, max(near) + 1
     for label, points in curves.items():
         levels, values = zip(*sorted(points), strict=True)
         if label in trained:
             colour = colours.get(label, INK)
-            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
             low, high = min(trained[label]), max(trained[label])
-            name = f"trained at {low:g}" if low == high else f"trained at {low:g} to {high:g}"
-            axes.axvspan(low, high, label=name, color=colour, alpha=0.5 if low == high else 0.12, lw=1.2, zorder=0)
+            if len(trained) == 1:
+                label = f"{label}, trained at {low:g}" if low == high else f"{label}, trained at {low:g} to {high:g}"
+            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
+            if low == high:
+                axes.axvline(low, color=colour, alpha=0.6, lw=1.2, zorder=0)
+            else:
+                axes.plot((low, high), (bottom, bottom), color=colour, alpha=0.6, lw=8, zorder=0)
         else:
             if max(values) < bottom:
                 label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"

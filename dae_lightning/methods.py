@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -56,6 +55,4 @@ def model_titles(models: Models) -> dict[str, str]:
         for place, model in models.items()
     }
     again = list(titles.values())
-    return {
-        place: title if again.count(title) == 1 else f"{title} {Path(place).name}" for place, title in titles.items()
-    }
+    return {place: title if again.count(title) == 1 else f"{title}, {place}" for place, title in titles.items()}
