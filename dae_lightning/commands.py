@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -102,6 +102,8 @@ def evaluate() -> None:
 
 def _evaluate(cfg: DictConfig) -> None:
     settings = checked(cfg, config.Evaluate)
+    if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
+        require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
     places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
     checkpoints = {place: find_checkpoint(place) for place in places}
 

@@ -1,14 +1,15 @@
 """Every picture that the project draws."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from dae_lightning.files import replacing
@@ -34,52 +35,49 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
             axes.plot(epochs, values, label=label, color=colour, lw=1.8, marker="." if len(points) < 25 else None)
     axes.set(xlabel="epoch", ylabel="binary cross-entropy, mean over pixels")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", lw=0.7)
+    _style(axes)
     axes.legend(frameon=False)
     return figure
 
 
-def probe_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Test accuracy over sigma, one line per features and input; `rows` are those of probe.csv.
+def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], level: str) -> Figure:
+    """Test accuracy over the noise, of classifiers of pixels and of codes; `rows` are those of probe.csv.
 
-    Clean images have no sigma: their accuracy is dotted across.
+    `titles` are the models' by checkpoint; what is no model's is grey. Clean images have no level: their accuracy
+    is dotted across.
     """
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    colours = {"pixels": TRAINING, "latent": DENOISING, "pca": RECONSTRUCTION}
-    styles = {"noisy": ("-", "o"), "denoised": ("--", "s")}
-    for features, kind in dict.fromkeys((row["features"], row["input"]) for row in rows):
-        chosen = [row for row in rows if (row["features"], row["input"]) == (features, kind)]
-        percent = [100 * row["accuracy"] for row in chosen]
-        label = f"{'codes' if features == 'latent' else 'PCA codes' if features == 'pca' else 'pixels'}, {kind}"
+    figure = Figure(figsize=(10.5, 5.4), dpi=120, layout="constrained")
+    colours = dict(zip(titles, MODELS, strict=False))
+    left, right = figure.subplots(1, 2, sharey=True)
+    lines: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault((row["features"], row["size"], row["checkpoint"], row["input"]), []).append(row)
+    others = iter("sx^vD+<>")  # markers of what is no model's
+    for (features, size, place, kind), points in lines.items():
+        axes = left if features == "pixels" else right
+        colour = colours.get(place, INK) if place else "#777777"
+        percent = [100 * row["accuracy"] for row in points]
         if kind == "clean":
-            axes.axhline(percent[0], color=colours[features], lw=1.2, ls=":", label=label)
+            axes.axhline(percent[0], color=colour, lw=1.2, ls=":")
             continue
-        line, marker = styles[kind]
-        sigmas = [row["sigma"] for row in chosen]
-        margins = [100 * row["accuracy_ci95"] for row in chosen]
-        axes.errorbar(
-            sigmas,
-            percent,
-            margins,
-            label=label,
-            color=colours[features],
-            ls=line,
-            marker=marker,
-            ms=4,
-            lw=1.8,
-        )
-    ticks = sorted({row["sigma"] for row in rows if row["sigma"] is not None})
-    if ticks and ticks[0] > 0:
-        axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{sigma:g}" for sigma in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="sigma of the noise on the test images", ylabel="test accuracy, %")
-    axes.set_ylim(0, 100)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", lw=0.7)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="trained on clean, tested on")
+        label = titles[place] if place else kind if features == "pixels" else f"PCA codes, {size}"
+        if kind == "denoised":
+            label = f"denoised, {label}"
+        else:
+            clean = lines[features, size, place, "clean"][0]["accuracy"]
+            label = f"{label} (dotted: clean, {100 * clean:.1f} %)"
+        margins = [100 * row["accuracy_ci95"] for row in points]
+        marker = "o" if place else next(others)
+        levels = [row["sigma"] for row in points]
+        axes.errorbar(levels, percent, margins, label=label, color=colour, marker=marker, ms=5, lw=1.8)
+    trained = "trained on clean images, on noisy ones"
+    for axes, title in ((left, f"classifier of pixels, {trained}"), (right, f"classifier of codes, {trained}")):
+        _style(axes)
+        _level_axis(axes, [row["sigma"] for row in rows if row["sigma"] is not None], level)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(0, 100)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    left.set_ylabel("test accuracy, %")
     return figure
 
 
@@ -125,8 +123,9 @@ def curve_figure(
 ) -> Figure:
     """PSNR over the noise: `curves` are points (level, dB) by label; `level` is what the noise's level is called.
 
-    `trained` has, for the labels that are models, the level of their training or the ends of its range. A line that
-    falls far below the mean image (noisy images do) leaves the frame, so that the others can be told apart.
+    `trained` has, for the labels that are models, the level of their training (an upright line marks it) or the ends
+    of its range (a bar at the foot). A line that falls far below the mean image (noisy images do) leaves the frame,
+    so that the others can be told apart.
     """
     figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -134,27 +133,41 @@ def curve_figure(
     markers = iter(OTHERS)
     near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
     near = [dB for dB in near if math.isfinite(dB)] or [0.0]
-    bottom, top = min(near) - 1, max(near) + 1
+    bottom, top = min(near) - 0.5, max(near) + 1
     for label, points in curves.items():
         levels, values = zip(*sorted(points), strict=True)
         if label in trained:
             colour = colours.get(label, INK)
-            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
             low, high = min(trained[label]), max(trained[label])
-            name = f"trained at {low:g}" if low == high else f"trained at {low:g} to {high:g}"
-            axes.axvspan(low, high, label=name, color=colour, alpha=0.5 if low == high else 0.12, lw=1.2, zorder=0)
+            if len(trained) == 1:
+                label = f"{label}, trained at {low:g}" if low == high else f"{label}, trained at {low:g} to {high:g}"
+            axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
+            if low == high:
+                axes.axvline(low, color=colour, alpha=0.6, lw=1.2, zorder=0)
+            else:
+                axes.plot((low, high), (bottom, bottom), color=colour, alpha=0.6, lw=8, zorder=0)
         else:
             if max(values) < bottom:
                 label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"
             axes.plot(levels, values, label=label, color="#777777", lw=1.2, marker=next(markers, "."), ms=6)
     axes.set_ylim(bottom, top)
-    ticks = sorted({x for points in curves.values() for x, _ in points})
-    if level == "sigma" and ticks[0] > 0:
+    _level_axis(axes, [x for points in curves.values() for x, _ in points], level)
+    axes.set_ylabel("PSNR in dB, mean over images")
+    _style(axes)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+    return figure
+
+
+def _level_axis(axes: Axes, levels: Iterable[float], name: str) -> None:
+    """Ticks where something was measured, on a logarithmic scale where that can be had."""
+    ticks = sorted(set(levels))
+    if name == "sigma" and ticks[0] > 0:
         axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel=f"{level} of the noise on the test images", ylabel="PSNR in dB, mean over images")
+    axes.set_xlabel(f"{name} of the noise on the test images")
+
+
+def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", lw=0.7)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
-    return figure

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,6 @@ Denoise = Callable[[Planes, float, float], Planes]  # planes, strength, sigma of
 FIT_IMAGES = 64
 GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
 LONGEST_WALK = 6  # steps of a factor 2 beyond an end of the grid; there the filter is the identity, or flat
-
-
-def missing() -> str | None:
-    """None where the filters can be had, else one line that says how to get them."""
-    if find_spec("skimage") and find_spec("pywt"):
-        return None
-    return "scikit-image is not installed: pip install 'dae_lightning[baselines]'"
 
 
 @dataclass

@@ -1,61 +1,17 @@
 """Methods on test images under one corruption process."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dae_lightning.baselines import Estimator
+from dae_lightning.conditions import Condition
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
+from dae_lightning.methods import Method, Network
 from dae_lightning.metrics import ImageQuality
-from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.noise import Noise, corrupt_each
+from dae_lightning.noise import corrupt_each
 from dae_lightning.reports import Row
-
-
-class Network:
-    """A trained model as an `Estimator`: fitted long ago, and nobody tells it the noise."""
-
-    def __init__(self, model: DenoisingAutoencoder) -> None:
-        self.model = model
-
-    def fit(self, train: Tensor, noise: Noise) -> None:
-        """Nothing to learn."""
-
-    def __call__(self, noisy: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(noisy))
-
-    def logits(self, noisy: Tensor) -> Tensor:
-        return self.model.decode_logits(self.model.encode(noisy))
-
-
-@dataclass(frozen=True)
-class Method:
-    """An estimator, and what it is called: in files (`name`, `checkpoint`) and before people (`title`)."""
-
-    name: str
-    checkpoint: str
-    title: str
-    estimator: Estimator
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A task, and the level of its noise: reconstruction has none."""
-
-    task: str
-    level: float | None
-    noise: Noise
-
-    def includes(self, method: Method) -> bool:
-        """Whether a row of this method says something.
-
-        The reconstruction is of clean images: of the model, for what its bottleneck loses, and of the mean image, which
-        knows nothing of its input. The other methods, told that there is no noise, give back what they get.
-        """
-        return self.task == "denoising" or method.name in ("model", "mean_image")
 
 
 def measure(

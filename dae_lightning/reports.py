@@ -9,12 +9,11 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dae_lightning.files import replace_text
-from dae_lightning.results import write_results
 
 SCORES = ("psnr", "psnr_ci95", "ssim", "bce", "bce_excess")
 
@@ -34,21 +33,17 @@ class Row:
     bce: float
     bce_excess: float
 
+    def rounded(self) -> dict[str, Any]:
+        return asdict(self) | {name: round(getattr(self, name), 6) for name in SCORES}
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line per row, under the names of its fields."""
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per row, under the names of its entries."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Row))
-    writer.writerows(
-        ["" if value is None or _is_no_number(value) else value for value in astuple(_rounded(row))] for row in rows
-    )
+    writer.writerow(rows[0])
+    writer.writerows(["" if _is_no_number(value) else value for value in row.values()] for row in rows)
     replace_text(path, text.getvalue())
-
-
-def write_json(path: Path, facts: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """What the evaluation was of, and its rows."""
-    write_results(path, {**facts, "rows": [asdict(_rounded(row)) for row in rows]})
 
 
 def table(rows: Sequence[Row], names: Mapping[tuple[str, str], str], level: str) -> str:
@@ -77,9 +72,5 @@ def table(rows: Sequence[Row], names: Mapping[tuple[str, str], str], level: str)
     return "\n".join(lines[1:])
 
 
-def _rounded(row: Row) -> Row:
-    return Row(**asdict(row) | {name: round(getattr(row, name), 6) for name in SCORES})
-
-
 def _is_no_number(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return value is None or (isinstance(value, float) and not math.isfinite(value))

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dae_lightning import filters
 from dae_lightning.filters import FILTERS
 from dae_lightning.metrics import psnr
 from dae_lightning.noise import GaussianNoise, GaussianRange, MaskingNoise, corrupt_each
@@ -79,9 +78,3 @@ def test_without_noise_a_filter_leaves_images_nearly_alone(name: str) -> None:
     denoise = FILTERS[name]()
     denoise.fit(images, GaussianNoise(0.0, 0.0))
     assert psnr(denoise(images.float() / 255), images.float() / 255).min() > 30
-
-
-def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert filters.missing() is None
-    monkeypatch.setattr(filters, "find_spec", lambda name: None)
-    assert filters.missing() == "scikit-image is not installed: pip install 'dae_lightning[baselines]'"

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
+from dae_lightning.classifiers import STRONGEST, SoftmaxRegression, choose_precision
 from dae_lightning.data.images import ImageSet
 from dae_lightning.errors import DataError
 from dae_lightning.figures import probe_figure
 from dae_lightning.noise import Noise
-from dae_lightning.probe import COLUMNS, PENALTY, PrincipalComponents, SoftmaxRegression, probe
+from dae_lightning.probe import PrincipalComponents, probe
 
 NOISES: list[tuple[float, Noise]] = [(0.5, GaussianNoise(0.0, 0.5)), (50.0, GaussianNoise(0.0, 50.0))]
 
@@ -36,22 +37,22 @@ def overlapping() -> tuple[Tensor, Tensor]:
 
 def test_the_minimum_is_where_the_gradients_are_zero() -> None:
     features, labels = overlapping()
-    classify = SoftmaxRegression(features, labels)
+    classify = SoftmaxRegression(features, labels, precision=3)
     x = features.double() - features.double().mean(0)
     x = x / x.square().mean().sqrt()
     excess = classify.probabilities(features) - F.one_hot(labels)  # of the probabilities over the labels
     assert excess.mean(0).abs().max() < 2e-5  # the bias
-    assert (x.T @ excess / 300 + PENALTY * classify.weights).abs().max() < 5e-5
+    assert ((x.T @ excess + 3 * classify.weights) / 300).abs().max() < 5e-5
 
 
 def test_the_classifier_knows_no_axes_and_no_units() -> None:
     """PCA codes of full rank are a rotation of the pixels: the same probabilities."""
     features, labels = overlapping()
-    expected = SoftmaxRegression(features, labels).probabilities(features)
+    expected = SoftmaxRegression(features, labels, 3).probabilities(features)
     codes = PrincipalComponents(features, 8)(features)
-    torch.testing.assert_close(SoftmaxRegression(codes, labels).probabilities(codes), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(SoftmaxRegression(codes, labels, 3).probabilities(codes), expected, atol=1e-3, rtol=0)
     scaled = 100 * features + 3
-    torch.testing.assert_close(SoftmaxRegression(scaled, labels).probabilities(scaled), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(SoftmaxRegression(scaled, labels, 3).probabilities(scaled), expected, atol=1e-3, rtol=0)
 
 
 def test_principal_components_are_orthonormal_and_of_largest_variance() -> None:
@@ -62,25 +63,53 @@ def test_principal_components_are_orthonormal_and_of_largest_variance() -> None:
     torch.testing.assert_close(components(features).norm(dim=0), singular[:3], atol=1e-6, rtol=1e-6)
 
 
+def test_the_precision_is_that_of_lowest_cross_entropy_on_held_out_images() -> None:
+    """Labels drawn from a known classifier: its own precision is about right, and far from it is worse."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(3000, 20, generator=generator)
+    chosen = []
+    for spread in (0.05, 1.0):
+        logits = features @ (spread * torch.randn(20, 4, generator=generator))
+        labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+        precision = choose_precision(features, labels)
+        fresh = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]  # of the same images
+        surprises = [
+            SoftmaxRegression(features[:1500], labels[:1500], value).surprise(features[1500:], fresh[1500:])
+            for value in (precision, 100 * precision, STRONGEST if spread < 1 else 1e-3 * precision)
+        ]
+        assert surprises[0] <= min(surprises) + 1e-3
+        chosen.append(precision)
+    assert chosen[0] > 3 * chosen[1]
+
+
 def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
-    model = DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval()
-    rows = probe(model, toy(90), toy(60), NOISES, seed=0)
-    found = {(row["features"], row["input"], row["sigma"]): row for row in rows}
-    pixels = itertools.product(["pixels"], ["noisy", "denoised"], [0.5, 50.0])
-    codes = itertools.product(["latent", "pca"], ["noisy"], [0.5, 50.0])
-    assert found.keys() == {(f, "clean", None) for f in ("pixels", "latent", "pca")} | {*pixels, *codes}
-    assert all(tuple(row) == COLUMNS and row["images"] == 60 for row in rows)
-    assert found["pixels", "clean", None]["accuracy"] == 1
-    assert found["pixels", "clean", None]["accuracy_ci95"] == 0
-    assert found["pca", "clean", None]["accuracy"] == 1
-    assert found["pixels", "noisy", 50.0]["accuracy"] == pytest.approx(1 / 3, abs=0.2)  # chance
-    assert found["pixels", "noisy", 50.0]["accuracy_ci95"] == pytest.approx(0.12, abs=0.01)
-    assert probe(model, toy(90), toy(60), NOISES, seed=0) == rows
-    assert len(probe_figure(rows).axes[0].get_legend().get_texts()) == 7
+    models = {
+        "a": DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval(),
+        "b": DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0), seed=1).eval(),
+        "c": DenoisingAutoencoder((4, 6), 3, GaussianNoise(0.0, 1.0)).eval(),
+    }
+    rows = probe(models, toy(90), toy(60), NOISES, seed=0)
+    found = {tuple(row[key] for key in ("features", "size", "checkpoint", "input", "sigma")): row for row in rows}
+    seen = [("clean", None), ("noisy", 0.5), ("noisy", 50.0)]
+    of_none = itertools.product([("pixels", 24, ""), ("pca", 5, ""), ("pca", 3, "")], seen)
+    codes = itertools.product([("latent", 5, "a"), ("latent", 5, "b"), ("latent", 3, "c")], seen)
+    denoised = itertools.product([("pixels", 24, place) for place in models], [("denoised", 0.5), ("denoised", 50.0)])
+    assert found.keys() == {(*what, *image) for what, image in (*of_none, *codes, *denoised)}
+    assert len(rows) == len(found)
+    assert all(row["images"] == 60 for row in rows)
+    clean = found["pixels", 24, "", "clean", None]
+    assert (clean["accuracy"], clean["accuracy_ci95"]) == (1, 0)
+    assert found["pca", 5, "", "clean", None]["accuracy"] == 1
+    lost = found["pixels", 24, "", "noisy", 50.0]
+    assert lost["accuracy"] == pytest.approx(1 / 3, abs=0.2)  # chance
+    assert lost["accuracy_ci95"] == pytest.approx(0.12, abs=0.01)
+    assert probe(models, toy(90), toy(60), NOISES, seed=0) == rows
+    left, right = probe_figure(rows, {place: f"model {place}" for place in models}, "sigma").axes
+    assert [len(axes.get_legend().get_texts()) for axes in (left, right)] == [4, 5]
 
 
 def test_images_without_labels_are_refused() -> None:
     model = DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval()
     unlabelled = ImageSet(toy(30).images, None)
     with pytest.raises(DataError, match="probe=true: needs labels"):
-        probe(model, unlabelled, unlabelled, NOISES, seed=0)
+        probe({"a": model}, unlabelled, unlabelled, NOISES, seed=0)
