@@ -41,8 +41,10 @@ def _train(cfg: DictConfig) -> float:
     checkpoint = to_resume(settings.resume, folder)
 
     # torch and lightning take seconds: only once the configuration is right
-    from dae_lightning import training
+    from dae_lightning import resuming, training
 
+    if checkpoint is not None and not Path(settings.resume or "").is_file():  # a file is meant, and no other
+        checkpoint = resuming.newest_intact(checkpoint)
     try:
         return training.train(settings, folder, checkpoint)
     except Interrupted as stop:
@@ -153,7 +155,7 @@ def resumed(arguments: list[str]) -> list[str]:
         *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
         *("hydra.job.name=train", f"hydra.run.dir={_quoted(folder)}"),
         *(argument for argument in arguments if not argument.startswith("resume=")),
-        f"resume={_quoted(checkpoint)}",
+        f"resume={_quoted(folder if Path(places[-1]).is_dir() else checkpoint)}",
     ]
     if "root" in recorded.data and not any(argument.startswith("data.root=") for argument in arguments):
         root = os.path.normpath(Path(cwd, recorded.data.root))  # it was relative to that folder

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dae_lightning import config
 from dae_lightning.baselines import MeanImage, Noisy
-from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model, load_model
+from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
@@ -25,6 +25,7 @@ from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.progress import TrainingBar
 from dae_lightning.results import Scores, score, table, versions, write_results
+from dae_lightning.resuming import check_resumable
 from dae_lightning.signals import StopSignal
 from dae_lightning.tensorboard import ExampleImages, make_logger
 
@@ -51,11 +52,11 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
     data.prepare_data()
     data.setup()
     model = make_model(settings, data.input_shape)
-    if checkpoint is not None:
-        check_same_model(checkpoint, model)
     history = History(folder / "metrics.csv")
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
+    if checkpoint is not None:
+        check_resumable(checkpoint, model, data, trainer)
     print(_describe(data, model, trainer, folder))
 
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
