@@ -36,10 +36,14 @@ def write_archive(content: dict[str, Any], path: Path) -> None:
     buffer = io.BytesIO()  # torch turns a full disk into an error of its own; a copy in memory is cheap
     torch.save(content, buffer)
     archive = buffer.getbuffer()
-    archive[-2:] = _SIZE.to_bytes(2, "little")  # the length of the comment ends an archive without one
     with replacing(path) as file:
-        file.write(archive)
-        file.write(_MARK + hashlib.sha256(archive).hexdigest().encode())
+        file.writelines((archive, seal(archive)))
+
+
+def seal(archive: memoryview) -> bytes:
+    """The comment that belongs at the end of `archive`, which has none so far and is told of it."""
+    archive[-2:] = _SIZE.to_bytes(2, "little")  # the last two bytes of an archive without a comment are its length
+    return _MARK + hashlib.sha256(archive).hexdigest().encode()
 
 
 def read_archive(path: Path) -> Any:

@@ -90,7 +90,7 @@ class DenoisingAutoencoder(LightningModule):
             nn.init.zeros_(layer.bias)
 
     @classmethod
-    def load_from_checkpoint(
+    def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
         cls,
         checkpoint_path: str | PathLike[str],
         map_location: str | torch.device | None = None,

@@ -48,7 +48,8 @@ def read_plain(pickled: bytes, record: Record) -> Any:
     stack: list[Any] = []
     marks: list[list[Any]] = []
     memo: dict[int, Any] = {}
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+    instructions: Iterator[tuple[Any, Any, Any]] = pickletools.genops(pickled)
+    for count, (opcode, argument, _) in enumerate(instructions):
         if count == MOST_INSTRUCTIONS:
             raise ValueError(f"more than {MOST_INSTRUCTIONS:,} pickle instructions")
         match opcode.name:
