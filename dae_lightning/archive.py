@@ -71,7 +71,7 @@ def _read(file: IO[bytes]) -> Any:
     size = os.fstat(file.fileno()).st_size
     if size > MOST_BYTES:
         raise ValueError(f"{size:,} bytes, but {MOST_BYTES:,} can be read")
-    content = file.read(MOST_BYTES)
+    content = file.read(size)
     _check_end(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {member.filename: member for member in archive.infolist()}

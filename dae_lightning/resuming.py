@@ -70,7 +70,7 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         _check_loops(checkpoint, data, trainer)
         _check_optimizer(checkpoint)
         _check_callbacks(checkpoint)
-    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: cannot be gone on with ({' '.join(str(error).split())})") from error
 
 
