@@ -1,22 +1,23 @@
-"""Checkpoints: when they are written, how they are written so that none is ever half there, how they are read."""
+"""Checkpoints: when they are written, and by whom they are written and read."""
 
 import os
 import time
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import lightning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from dae_lightning import config
-from dae_lightning.errors import CheckpointError
-from dae_lightning.files import replacing
+from dae_lightning.archive import write_archive
 from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.reading import read_checkpoint
 from dae_lightning.signals import StopSignal
+
+__all__ = ["AtomicCheckpointIO", "Checkpoints", "load_model", "read_checkpoint"]
 
 MONITOR = "val/denoising/bce"
 
@@ -85,60 +86,20 @@ class AtomicCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replacing(Path(path)) as file:
-            torch.save(checkpoint, file)
+        write_archive(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        return read_checkpoint(Path(path))
+        # what is resumed has been checked against this version of Lightning; none of its migrations applies
+        return read_checkpoint(Path(path)) | {"pytorch-lightning_version": lightning.__version__}
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU.
-
-    Raises:
-        CheckpointError: there is no such file, or it is no checkpoint of this project.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: damaged, or no checkpoint (not a zip archive)")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files make torch raise errors of many types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: damaged, or no checkpoint ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
-        raise CheckpointError(f"{path}: no checkpoint of a denoising autoencoder")
-    return checkpoint
 
 
 def load_model(path: Path) -> DenoisingAutoencoder:
     """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
 
     Raises:
-        CheckpointError: there is no such file, or it is no checkpoint of this project.
+        CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
     """
-    checkpoint = read_checkpoint(path)
-    try:
-        model = DenoisingAutoencoder(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: no checkpoint of this model ({' '.join(str(error).split())})") from error
-    return model.eval()
-
-
-def check_same_model(path: Path, model: DenoisingAutoencoder) -> None:
-    """A checkpoint of another shape or latent size cannot be gone on with.
-
-    Raises:
-        CheckpointError: names both.
-    """
-    recorded = read_checkpoint(path)["hyper_parameters"]
-    for key in ("input_shape", "latent"):
-        if recorded.get(key) != model.hparams[key]:
-            raise CheckpointError(
-                f"{path}: has {key} {recorded.get(key)}, but the settings and data ask for {model.hparams[key]}"
-            )
+    return DenoisingAutoencoder.load_from_checkpoint(path).eval()

@@ -46,8 +46,10 @@ def _train(cfg: DictConfig) -> float:
     checkpoint = to_resume(settings.resume, folder)
 
     # torch and lightning take seconds: only once the configuration is right
-    from dae_lightning import training
+    from dae_lightning import resuming, training
 
+    if checkpoint is not None and not Path(settings.resume or "").is_file():  # a file is meant, and no other
+        checkpoint = resuming.newest_intact(checkpoint)
     try:
         return training.train(settings, folder, checkpoint, lambda: record(cfg, folder))
     except Interrupted as stop:
@@ -164,7 +166,10 @@ def resumed(arguments: list[str]) -> list[str]:
     folder, checkpoint = find_run(place)
     # nothing is written to .hydra until the run has really gone on: see `record`
     again = ["hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.job.name=train"]
-    again += [f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(checkpoint)}"]
+    again += [
+        f"hydra.run.dir={_quoted(folder)}",
+        f"resume={_quoted(folder if Path(place).expanduser().is_dir() else checkpoint)}",
+    ]
     at = arguments.index(said[-1])  # overrides have to stand together
     rest = [*arguments[:at], *again, *arguments[at + 1 :]]
     return ["--config-path", str(folder / ".hydra"), "--config-name", "config", *rest]

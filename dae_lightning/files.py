@@ -5,25 +5,40 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` at the end; on an exception `path` stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder: a rename is atomic only within one file system
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    """A file to write to that takes the place of `path` at the end; on an exception `path` stays as it was.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, and not the temporary file or none.
+    """
+    try:
+        with _temporary(path) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o666 & ~_umask())  # temporary files are private; this one is not
             os.replace(file.name, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Any]:
+    """A file in the same folder, since a rename is atomic only within one file system; gone on an exception."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            yield file
         except BaseException:
             os.unlink(file.name)
             raise
-    _sync_folder(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from dae_lightning.metrics import TASKS, ImageQuality
 from dae_lightning.noise import Noise, corrupt_each, make_noise
 from dae_lightning.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
 from dae_lightning.randomness import derive, generator
+from dae_lightning.reading import read_checkpoint
 from dae_lightning.schema import Seed, check
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
@@ -86,6 +89,31 @@ class DenoisingAutoencoder(LightningModule):
         for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
             nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
             nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
+        cls,
+        checkpoint_path: str | PathLike[str],
+        map_location: str | torch.device | None = None,
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> "DenoisingAutoencoder":
+        """The model of a checkpoint, on the CPU or on `map_location`; `kwargs` take the place of its arguments.
+
+        Lightning's method of this name would fetch URLs, and call what a checkpoint names unless `weights_only` is
+        True. This one reads files only, of plain values only, whatever `weights_only` or the environment say.
+
+        Raises:
+            CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
+        """
+        if hparams_file is not None:
+            raise TypeError(f"hparams_file={hparams_file}: give arguments as such; the checkpoint knows the others")
+        checkpoint = read_checkpoint(Path(checkpoint_path))
+        model = cls(**checkpoint["hyper_parameters"] | kwargs)
+        model.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
+        return model.to(map_location or "cpu")
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""

@@ -7,6 +7,7 @@ these. `check` is what stands between a user's values (YAML, command line, check
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ class Range:
     ends: str = "[]"
 
     def __contains__(self, value: float) -> bool:
-        inside = self.low <= value <= self.high and math.isfinite(value)
+        inside = self.low <= value <= self.high and abs(value) != math.inf
         excluded = (value == self.low and self.ends[0] == "(") or (value == self.high and self.ends[1] == ")")
         return inside and not excluded
 
@@ -58,21 +59,21 @@ def check(kind: Any, value: Any, key: str) -> Any:
     if origin is Annotated:
         number, allowed = _as_number(arguments[0], value), arguments[1]
         if number is None or number not in allowed:
-            raise ConfigError(f"{key}={value}: must be {_name(arguments[0])}{allowed}")
+            raise ConfigError(f"{key}={_brief(value)}: must be {_name(arguments[0])}{allowed}")
         return number
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(f"{key}={value}: must be one of {', '.join(map(str, arguments))}")
+            raise ConfigError(f"{key}={_brief(value)}: must be one of {', '.join(map(str, arguments))}")
         return value
     if origin in (Union, types.UnionType):
         return _check_union(arguments, value, key)
     if origin is tuple and arguments[-1] is Ellipsis:
         if not isinstance(value, (list, tuple)) or not value:
-            raise ConfigError(f"{key}={value}: must be a list of one or more")
+            raise ConfigError(f"{key}={_brief(value)}: must be a list of one or more")
         return tuple(check(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
-            raise ConfigError(f"{key}={value}: must be a list of {len(arguments)} values")
+            raise ConfigError(f"{key}={_brief(value)}: must be a list of {len(arguments)} values")
         return tuple(check(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(arguments, value, strict=True)))
     if dataclasses.is_dataclass(kind):
         return _check_fields(typing.cast(type, kind), value, key)
@@ -80,7 +81,7 @@ def check(kind: Any, value: Any, key: str) -> Any:
         return None
     if type(value) is kind:
         return value
-    raise ConfigError(f"{key}={value}: must be {_name(kind)}")
+    raise ConfigError(f"{key}={_brief(value)}: must be {_name(kind)}")
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
@@ -107,8 +108,11 @@ def _as_number(kind: type, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if kind is int:
-        return int(value) if float(value).is_integer() else None
-    return float(value)
+        return int(value) if isinstance(value, int) or value.is_integer() else None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _check_union(options: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -116,30 +120,29 @@ def _check_union(options: tuple[Any, ...], value: Any, key: str) -> Any:
     schemas = {typing.get_type_hints(o)["kind"].__args__[0]: o for o in options if dataclasses.is_dataclass(o)}
     if schemas:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{key}={value}: must be a mapping whose kind is one of {', '.join(schemas)}")
-        if value.get("kind") not in schemas:
-            raise ConfigError(f"{key}.kind={value.get('kind')}: must be one of {', '.join(schemas)}")
-        return check(schemas[value["kind"]], value, key)
+            raise ConfigError(f"{key}={_brief(value)}: must be a mapping whose kind is one of {', '.join(schemas)}")
+        if not isinstance(chosen := value.get("kind"), str) or chosen not in schemas:
+            raise ConfigError(f"{key}.kind={_brief(chosen)}: must be one of {', '.join(schemas)}")
+        return check(schemas[chosen], value, key)
     messages = []
     for option in options:
         try:
             return check(option, value, key)
         except ConfigError as error:  # noqa: PERF203 - a handful of alternatives
-            messages.append(str(error).removeprefix(f"{key}={value}: must be "))
-    raise ConfigError(f"{key}={value}: must be {' or '.join(messages)}")
+            messages.append(str(error).removeprefix(f"{key}={_brief(value)}: must be "))
+    raise ConfigError(f"{key}={_brief(value)}: must be {' or '.join(messages)}")
 
 
 def _check_fields(schema: type, value: Any, key: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key}={value}: must be a mapping of {', '.join(sorted(keys(schema)))}")
+        raise ConfigError(f"{key}={_brief(value)}: must be a mapping of {', '.join(sorted(keys(schema)))}")
     hints = typing.get_type_hints(schema, include_extras=True)
     where = f"{key}." if key else ""
     for name in value:
         if name not in hints:
-            known = {where + hint for hint in hints} if where else keys(schema)
-            chosen = f" with {where}kind={value['kind']}" if where and "kind" in value else ""
-            hint = nearest(f"{where}{name}", known)
-            raise ConfigError(f"{where}{name}={value[name]}: no such key{chosen}; {hint}")
+            known, shown = {where + hint for hint in hints} if where else keys(schema), f"{where}{_brief(name)}"
+            chosen = f" with {where}kind={_brief(value['kind'])}" if where and "kind" in value else ""
+            raise ConfigError(f"{shown}={_brief(value[name])}: no such key{chosen}; {nearest(shown, known)}")
     for field in dataclasses.fields(schema):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in value:
@@ -149,6 +152,11 @@ def _check_fields(schema: type, value: Any, key: str) -> Any:
         return schema(**checked)
     except ConfigError as error:  # of `__post_init__`, for what no single field can tell
         raise ConfigError(f"{where}{error}") from None
+
+
+def _brief(value: Any) -> str:
+    """`value` as a part of one line: a checkpoint's may be of any length."""
+    return str(value)[:80] if isinstance(value, (str, int, float)) else reprlib.repr(value)
 
 
 def _name(kind: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dae_lightning import config
 from dae_lightning.baselines import MeanImage, Noisy
-from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, check_same_model, load_model
+from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
@@ -26,6 +26,7 @@ from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.progress import TrainingBar
 from dae_lightning.results import Scores, score, table, versions, write_results
+from dae_lightning.resuming import check_resumable
 from dae_lightning.signals import StopSignal
 from dae_lightning.tensorboard import ExampleImages, make_logger
 
@@ -59,12 +60,12 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     data.prepare_data()
     data.setup()
     model = make_model(settings, data.input_shape)
-    if checkpoint is not None:
-        check_same_model(checkpoint, model)
     history = History(folder / "metrics.csv")
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
     recorder = LambdaCallback(on_save_checkpoint=lambda *_: record())
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder])
+    if checkpoint is not None:
+        check_resumable(checkpoint, model, data, trainer)
     print(_describe(data, model, trainer, folder))
 
     if checkpoint is None:
