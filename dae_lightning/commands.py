@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,9 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.files import replace_text
 from dae_lightning.image_files import find_images
+from dae_lightning.locks import sole_use
 from dae_lightning.run_folders import find_checkpoint
-from dae_lightning.signals import Interrupted
+from dae_lightning.signals import Interrupted, stop_at_once
 
 Settings = TypeVar("Settings")
 
@@ -38,16 +41,25 @@ def train() -> None:
 def _train(cfg: DictConfig) -> float:
     settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoint = to_resume(settings.resume, folder)
+    with sole_use(folder):
+        checkpoint = to_resume(settings.resume, folder)
+        _record(cfg, folder)
+        try:
+            # torch and lightning take seconds: only once the configuration is right and the folder ours
+            from dae_lightning import training
 
-    # torch and lightning take seconds: only once the configuration is right
-    from dae_lightning import training
+            return training.train(settings, folder, checkpoint)
+        except Interrupted as stop:
+            if not (folder / "checkpoints" / "last.ckpt").exists():
+                raise
+            raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
 
-    try:
-        return training.train(settings, folder, checkpoint)
-    except Interrupted as stop:
-        print(f"stopped by {stop}; everything is saved, go on with resume={folder}", file=sys.stderr)
-        sys.exit(stop.status)
+
+def _record(cfg: DictConfig, folder: Path) -> None:
+    """`.hydra/`: Hydra itself would write it before it is known whether the folder belongs to another run."""
+    hydra_config = HydraConfig.instance().cfg
+    for name, values in ("config", cfg), ("hydra", hydra_config), ("overrides", HydraConfig.get().overrides.task):
+        replace_text(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(values))
 
 
 def denoise() -> None:
@@ -114,25 +126,52 @@ def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
 
 
 def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) -> None:
-    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1."""
+    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1.
+
+    A sweep's jobs run one after the other in this process: one that raises or exits stops no other, and the status
+    at the end is 1. What ends the process itself, as kill -9 does, ends the sweep: the other jobs do not run.
+    """
+    failed: list[str] = []
 
     def job(cfg: DictConfig) -> float | None:
         try:
             return task(cfg)
-        except UserError as error:
+        except (Exception, SystemExit) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # SystemExit would skip the other jobs
-            sys.exit(f"error: {one_line(error, kind)}")
+                failed.append(HydraConfig.get().job.override_dirname)
+                raise _told(error, failed[-1], kind) from error
+            if isinstance(error, UserError):
+                sys.exit(f"error: {one_line(error, kind)}")
+            raise
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
+    stop_at_once()
     try:
         if name == "train":
             sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        sys.exit(f"error: {one_line(error, kind)}")
+        if not failed:
+            sys.exit(f"error: {one_line(error, kind)}")
+    if failed:
+        sys.exit(f"error: {len(failed)} of the jobs failed: {'; '.join(failed)}")
+
+
+def _told(error: BaseException, job: str, kind: type) -> UserError:
+    """The failure of a sweep's job, told at once: Hydra waits for the others and then shows the first one only.
+
+    It replaces SystemExit too, at which Hydra would skip the other jobs and end with status 0.
+    """
+    if isinstance(error, Exception) and not isinstance(error, UserError):
+        traceback.print_exception(error)
+    reason = f"exited with status {error.code}" if isinstance(error, SystemExit) else one_line(error, kind)
+    print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
+    return UserError(f"{job}: {reason}")
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -151,7 +190,7 @@ def resumed(arguments: list[str]) -> list[str]:
     cwd = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd
     again = [
         *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
-        *("hydra.job.name=train", f"hydra.run.dir={_quoted(folder)}"),
+        *("hydra.job.name=train", "hydra.output_subdir=null", f"hydra.run.dir={_quoted(folder)}"),
         *(argument for argument in arguments if not argument.startswith("resume=")),
         f"resume={_quoted(checkpoint)}",
     ]
@@ -195,7 +234,7 @@ def find_run(place: str) -> tuple[Path, Path]:
     return folder, checkpoint
 
 
-def one_line(error: Exception, kind: type) -> str:
+def one_line(error: BaseException, kind: type) -> str:
     """What a user has to know of an error."""
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown and not unknown[1].startswith("hydra"):

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+PARTIAL = ".partial"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `path` at the end; on an exception `path` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # in the same folder: a rename is atomic only within one file system
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as file:
         try:
             yield file
             file.flush()
@@ -30,6 +32,12 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed have left below a folder in which nobody writes now."""
+    for left in folder.rglob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

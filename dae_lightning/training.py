@@ -20,6 +20,7 @@ from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
 from dae_lightning.examples import Examples
 from dae_lightning.figures import loss_figure, save_figure
+from dae_lightning.files import remove_partial
 from dae_lightning.history import History
 from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
@@ -46,6 +47,7 @@ def train(settings: config.Train, folder: Path, checkpoint: Path | None = None) 
 
 
 def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
+    remove_partial(folder)
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
@@ -54,11 +56,13 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None) -> flo
     if checkpoint is not None:
         check_same_model(checkpoint, model)
     history = History(folder / "metrics.csv")
-    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
+    stop = StopSignal()
+    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints])
     print(_describe(data, model, trainer, folder))
 
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    stop.raise_if_received()  # in the instant behind the last epoch's end
 
     chosen = folder / "checkpoints" / ("last.ckpt" if checkpoints.best is None else "best.ckpt")
     if chosen.exists():  # with trainer.fast_dev_run there is none

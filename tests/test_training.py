@@ -168,7 +168,9 @@ def test_a_one_cycle_run_cannot_be_made_longer(run: Run) -> None:
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"the loss of step \d+ is (nan|inf): lower optim.lr=1e\+18"):
+    with pytest.raises(
+        TrainingError, match=r"the loss of step \d+, at rate 1e\+18, is (nan|inf): lower optim.lr=1e\+18"
+    ):
         run("run", "optim.lr=1e18", "trainer.max_epochs=30")
     for checkpoint in (tmp_path / "run").rglob("*.ckpt"):
         assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "run", checkpoint.name).values())
