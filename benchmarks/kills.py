@@ -32,8 +32,8 @@ def main(number: int) -> bool:
             with contextlib.redirect_stdout(io.StringIO()):
                 settings = compose_small(images, f"optim={optim}", *OVERRIDES)
                 kills = Kills(settings, Path(folder, optim), seed=0)
-                runs = {RANDOM: at_random(kills, number // 4)}
                 share = number // 4 // len(TARGETS)
+                runs = {RANDOM: at_random(kills, number // 2 - share * len(TARGETS))}
                 runs |= {target: [kills.at(target) for _ in range(share)] for target in TARGETS}
             for fault, killed in runs.items():
                 print(f"| {rate} | {fault} | {row(killed)} |", flush=True)

@@ -138,7 +138,7 @@ def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) 
             return task(cfg)
         except (Exception, SystemExit) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                failed.append(HydraConfig.get().job.override_dirname)
+                failed.append(HydraConfig.get().sweep.subdir)  # its folder's name
                 raise _told(error, failed[-1], kind) from error
             if isinstance(error, UserError):
                 sys.exit(f"error: {one_line(error, kind)}")

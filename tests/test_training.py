@@ -108,12 +108,6 @@ def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
     assert same_weights(many, run("four", f"optim={optim}", "steps_per_execution=4"))
 
 
-def test_what_is_watched_changes_no_bit(run: Run) -> None:
-    plain = run("plain")
-    assert same_weights(plain, run("bar", "trainer.enable_progress_bar=true"))
-    assert same_weights(plain, run("rarely", "+trainer.check_val_every_n_epoch=2"))
-
-
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
     run: Run, tmp_path: Path, optim: str, monkeypatch: pytest.MonkeyPatch

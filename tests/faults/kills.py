@@ -169,13 +169,18 @@ def saved_step(folder: Path) -> int:
 
 def outcome(folder: Path) -> list[bytes]:
     """All that must not depend on what happened on the way: weights, optimiser, schedule, metrics, test results."""
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    optimizer = state["optimizer_states"][0]
-    tensors = [*state["state_dict"].values(), *(v for entry in optimizer["state"].values() for v in entry.values())]
     with (folder / "metrics.csv").open() as file:
         rows = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in csv.DictReader(file)]
     results = json.loads((folder / "results.json").read_text())
-    values = [optimizer["param_groups"], state["lr_schedulers"], rows, results["test"], results["optimizer_steps"]]
+    return [*trained(folder), *(json.dumps(v).encode() for v in (rows, results["test"], results["optimizer_steps"]))]
+
+
+def trained(folder: Path) -> list[bytes]:
+    """What the training itself comes to: weights, optimiser, schedule."""
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    optimizer = state["optimizer_states"][0]
+    tensors = [*state["state_dict"].values(), *(v for entry in optimizer["state"].values() for v in entry.values())]
+    values = [optimizer["param_groups"], state["lr_schedulers"]]
     return [*(tensor.numpy().tobytes() for tensor in tensors), *(json.dumps(value).encode() for value in values)]
 
 
