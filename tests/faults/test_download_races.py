@@ -53,13 +53,13 @@ def test_a_process_waits_as_long_as_the_one_that_fetches_lives_and_takes_over_wh
     mirror.fault = "stall"
     (first,) = start(tmp_path, 1)
     wait_until(lambda: bool(mirror.asked))
-    mirror.fault = ""
     (second,) = start(tmp_path, 1)
     said: list[str] = []
     wait_until(lambda: said.append(capfd.readouterr().err) or any(said))
     assert "".join(said).startswith(f"waiting for process {first.pid} on ")
     second.join(0.3)
     assert second.is_alive()
+    mirror.fault = ""
     first.kill()
     assert statuses([first, second]) == [-signal.SIGKILL, 0]
     assert contents(tmp_path) == WHOLE  # and no folder of the killed one
