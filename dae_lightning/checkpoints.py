@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from dae_lightning import config
 from dae_lightning.archive import write_archive
+from dae_lightning.errors import TrainingError
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.reading import read_checkpoint
 from dae_lightning.signals import StopSignal
@@ -61,6 +62,8 @@ class Checkpoints(Checkpoint):
         return late or (steps is not None and step // steps > self._saved_step // steps)
 
     def _save(self, trainer: Trainer, name: str) -> None:
+        if not all(bool(value.isfinite().all()) for value in trainer.lightning_module.parameters()):
+            raise TrainingError(f"the weights after step {trainer.global_step} are not finite: lower optim.lr")
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.folder / name, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

@@ -2,8 +2,8 @@
 
 import os
 import re
-import shutil
 import sys
+import traceback
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +22,9 @@ from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.image_files import find_images
+from dae_lightning.locks import sole_use
 from dae_lightning.run_folders import find_checkpoint
-from dae_lightning.signals import Interrupted
+from dae_lightning.signals import Interrupted, stop_at_once
 
 Settings = TypeVar("Settings")
 
@@ -43,18 +44,36 @@ def _train(cfg: DictConfig) -> float:
         cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
     settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoint = to_resume(settings.resume, folder)
+    with sole_use(folder):
+        checkpoint = to_resume(settings.resume, folder)
+        try:
+            # torch and lightning take seconds: only once the configuration is right and the folder ours
+            from dae_lightning import resuming, training
 
-    # torch and lightning take seconds: only once the configuration is right
-    from dae_lightning import resuming, training
+            if checkpoint is None:
+                _record(cfg, folder)
+                return training.train(settings, folder)
+            if not Path(settings.resume or "").is_file():  # a file is meant, and no other
+                checkpoint = resuming.newest_intact(checkpoint)
+            return training.train(settings, folder, checkpoint, lambda: _record(cfg, folder))
+        except Interrupted as stop:
+            if not (folder / "checkpoints" / "last.ckpt").exists():
+                raise
+            raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
 
-    if checkpoint is not None and not Path(settings.resume or "").is_file():  # a file is meant, and no other
-        checkpoint = resuming.newest_intact(checkpoint)
-    try:
-        return training.train(settings, folder, checkpoint, lambda: record(cfg, folder))
-    except Interrupted as stop:
-        print(f"stopped by {stop}; everything is saved, go on with resume={folder}", file=sys.stderr)
-        sys.exit(stop.status)
+
+def _record(cfg: DictConfig, folder: Path) -> None:
+    """`.hydra/`, from which a run is resumed: at its start, and again when it really goes on with other settings.
+
+    (Hydra itself would write it before anybody has looked at them, or knows whether the folder belongs to another run,
+    and with interpolations that another shell may resolve to something else.)
+    """
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    hydra_config = HydraConfig.instance().cfg
+    recorded = {"config": settings | {"resume": None}, "hydra": hydra_config}
+    for name, values in (recorded | {"overrides": list(HydraConfig.get().overrides.task)}).items():
+        replace_text(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(values))
 
 
 def denoise() -> None:
@@ -123,26 +142,56 @@ def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
 
 
 def _command(name: str, kind: type, task: Callable[[DictConfig], float | None]) -> None:
-    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1."""
+    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1.
+
+    A sweep's jobs run one after the other in this process: one that raises or exits stops no other, and the status
+    at the end is 1. What ends the process itself, as kill -9 does, ends the sweep: the other jobs do not run.
+    """
+    failed: list[str] = []
 
     def job(cfg: DictConfig) -> float | None:
         try:
             return task(cfg)
-        except UserError as error:
+        except (Exception, SystemExit) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # SystemExit would skip the other jobs
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-            sys.exit(f"error: {one_line(error, kind)}")
+                failed.append(HydraConfig.get().sweep.subdir)  # its folder's name
+                raise _told(error, failed[-1], kind) from error
+            if isinstance(error, UserError):
+                with suppress(OSError):  # a run folder that holds nothing, and the day's folder likewise
+                    folder = Path(HydraConfig.get().runtime.output_dir)
+                    folder.rmdir()
+                    folder.parent.rmdir()
+                sys.exit(f"error: {one_line(error, kind)}")
+            raise
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
+    stop_at_once()
     try:
         if name == "train":
             sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        sys.exit(f"error: {one_line(error, kind)}")
+        if not failed:
+            sys.exit(f"error: {one_line(error, kind)}")
+    if failed:
+        sys.exit(f"error: {len(failed)} of the jobs failed: {'; '.join(failed)}")
+
+
+def _told(error: BaseException, job: str, kind: type) -> UserError:
+    """The failure of a sweep's job, told at once: Hydra waits for the others and then shows the first one only.
+
+    It replaces SystemExit too, at which Hydra would skip the other jobs and end with status 0.
+    """
+    if isinstance(error, Exception) and not isinstance(error, UserError):
+        traceback.print_exception(error)
+    reason = f"exited with status {error.code}" if isinstance(error, SystemExit) else one_line(error, kind)
+    print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
+    return UserError(f"{job}: {reason}")
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -164,7 +213,6 @@ def resumed(arguments: list[str]) -> list[str]:
                 f"as in trainer.accelerator=cpu"
             )
     folder, checkpoint = find_run(place)
-    # nothing is written to .hydra until the run has really gone on: see `record`
     again = ["hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.job.name=train"]
     again += [
         f"hydra.run.dir={_quoted(folder)}",
@@ -173,16 +221,6 @@ def resumed(arguments: list[str]) -> list[str]:
     at = arguments.index(said[-1])  # overrides have to stand together
     rest = [*arguments[:at], *again, *arguments[at + 1 :]]
     return ["--config-path", str(folder / ".hydra"), "--config-name", "config", *rest]
-
-
-def record(cfg: DictConfig, folder: Path) -> None:
-    """Keep the settings beside the checkpoints that they lead to; a run that is resumed starts from them.
-
-    (Hydra records them before anybody has looked at them, with interpolations that another shell may not resolve.)
-    """
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    replace_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings | {"resume": None})))
 
 
 def to_resume(resume: str | None, folder: Path) -> Path | None:
@@ -219,7 +257,7 @@ def find_run(place: str) -> tuple[Path, Path]:
     return folder, checkpoint
 
 
-def one_line(error: Exception, kind: type) -> str:
+def one_line(error: BaseException, kind: type) -> str:
     """What a user has to know of an error."""
     text = " ".join(str(error).split())
     unknown = re.match(r"Could not override '([^']+)'", text)
@@ -239,14 +277,6 @@ def one_line(error: Exception, kind: type) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; hydra.run.dir=DIR puts the output elsewhere"
     return text
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Take back a run folder that holds nothing but Hydra's record of settings that did not work."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} == {".hydra"} and HydraConfig.get().output_subdir:
-        shutil.rmtree(folder)
-        with suppress(OSError):
-            folder.parent.rmdir()  # the day's folder, where it is empty now
 
 
 def _folder_name(overrides: str) -> str:

@@ -17,6 +17,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder that is absent, damaged, or of another model."""
 
 
+class FolderInUseError(UserError):
+    """A run folder in which another process is at work."""
+
+
 class TrainingError(UserError):
     """A training that cannot start or go on: no such device, a loss that is not finite."""
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+PARTIAL = ".partial"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -33,7 +35,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def _temporary(path: Path) -> Iterator[Any]:
     """A file in the same folder, since a rename is atomic only within one file system; gone on an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as file:
         try:
             yield file
         except BaseException:
@@ -45,6 +47,12 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed have left below a folder in which nobody writes now."""
+    for left in folder.rglob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -163,6 +163,8 @@ class DenoisingAutoencoder(LightningModule):
             if step == self.trainer.max_steps:
                 break
             loss = self._loss(clean, step)
+            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
+                self._check_finite(loss.item(), step)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -184,14 +186,19 @@ class DenoisingAutoencoder(LightningModule):
 
     def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
         if not losses.isfinite().all():
-            step = first_step + int(losses.isfinite().logical_not().nonzero()[0])
-            raise TrainingError(
-                f"the loss of step {step} is {losses[step - first_step].item()}: lower optim.lr={self.optim.lr:g}"
-            )
+            first = int(losses.isfinite().logical_not().nonzero()[0])
+            self._check_finite(losses[first].item(), first_step + first)
         loss = losses.mean()
         self._epoch_loss += images * loss.item()
         self._epoch_images += images
         return loss
+
+    def _check_finite(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise TrainingError(
+                f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())

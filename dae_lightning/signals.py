@@ -4,13 +4,32 @@ import signal
 import sys
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop, and it did so with everything saved. (No Exception: nobody is to go on.)"""
+    """A signal asked the run to stop. (No Exception: nobody is to go on, not even the other jobs of a sweep.)"""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+    def __init__(self, signum: int, remark: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}{remark}")
+        self.signum = signum
         self.status = 128 + signum  # what a shell reports of a process that a signal ended
+
+
+def stop_at_once() -> None:
+    """From now on a signal raises Interrupted where it finds the program: there is no step to finish."""
+    for signum in SIGNALS:
+        signal.signal(signum, _raise)
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    _end_by_the_next()
+    raise Interrupted(signum)
+
+
+def _end_by_the_next() -> None:
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
 
 
 class StopSignal:
@@ -24,7 +43,7 @@ class StopSignal:
 
     def listen(self) -> None:
         """Take note of the signals from now on instead of being ended by them."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in SIGNALS:
             signal.signal(signum, self._note)
 
     def raise_if_received(self) -> None:
@@ -34,6 +53,5 @@ class StopSignal:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        _end_by_the_next()
         print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
 from dae_lightning.examples import Examples
 from dae_lightning.figures import loss_figure, save_figure
+from dae_lightning.files import remove_partial
 from dae_lightning.history import History
 from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
@@ -55,13 +56,15 @@ def train(
 
 
 def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None]) -> float:
+    remove_partial(folder)
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
     data.setup()
     model = make_model(settings, data.input_shape)
     history = History(folder / "metrics.csv")
-    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, StopSignal())
+    stop = StopSignal()
+    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
     recorder = LambdaCallback(on_save_checkpoint=lambda *_: record())
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder])
     if checkpoint is not None:
@@ -71,6 +74,7 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     if checkpoint is None:
         (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)  # of another run that used this folder
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    stop.raise_if_received()  # in the instant behind the last epoch's end
 
     if not history.rows:
         raise TrainingError("no epoch was finished (trainer.max_time, trainer.max_steps): nothing to test")

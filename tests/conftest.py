@@ -29,7 +29,11 @@ def write_idx(path: Path, values: torch.Tensor) -> None:
 @pytest.fixture(scope="session")
 def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """130 training and 40 test images of 12x12: blurred blobs, so that there is something to learn."""
-    root = tmp_path_factory.mktemp("idx")
+    return write_blobs(tmp_path_factory.mktemp("idx"))
+
+
+def write_blobs(root: Path) -> Path:
+    """The small data, in `root`."""
     generator = torch.Generator().manual_seed(0)
     for prefix, count in (("train", 130), ("t10k", 40)):
         coarse = torch.rand(count, 1, 4, 4, generator=generator)
@@ -43,17 +47,19 @@ def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(idx_root: Path) -> Settings:
     """The shipped configuration with the small data and `overrides`, checked."""
 
-    def composed(*overrides: str) -> config.Train:
-        small = ["data=idx", f"data.root={idx_root}", "batch_size=8", "latent=6", "trainer=cpu", "examples=3"]
-        small += ["trainer.max_epochs=2", "steps_per_execution=4", "trainer.enable_progress_bar=false"]
-        groups = {override.split("=")[0] for override in overrides}
-        small = [override for override in small if override.split("=")[0] not in groups]
-        if "data" in groups:
-            small = [override for override in small if not override.startswith("data.")]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return checked(compose("train", [*small, *overrides]), config.Train)
+    return lambda *overrides: compose_small(idx_root, *overrides)
 
-    return composed
+
+def compose_small(idx_root: Path, *overrides: str) -> config.Train:
+    """The shipped configuration with the small data and `overrides`, checked."""
+    small = ["data=idx", f"data.root={idx_root}", "batch_size=8", "latent=6", "trainer=cpu", "examples=3"]
+    small += ["trainer.max_epochs=2", "steps_per_execution=4", "trainer.enable_progress_bar=false"]
+    groups = {override.split("=")[0] for override in overrides}
+    small = [override for override in small if override.split("=")[0] not in groups]
+    if "data" in groups:
+        small = [override for override in small if not override.startswith("data.")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return checked(compose("train", [*small, *overrides]), config.Train)
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     (folder,) = (tmp_path / "outputs").glob("*/*")
     assert "denoising (noisy in)" in first.stdout
     assert {path.name for path in folder.iterdir()} == {
-        *(".hydra", "checkpoints", "figures", "metrics.csv", "results.json")
+        *(".hydra", ".lock", "checkpoints", "figures", "metrics.csv", "results.json")
     }
 
     elsewhere = tmp_path / "elsewhere"

@@ -151,5 +151,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
     model = small()
     with torch.no_grad():
         model.decoder.bias.fill_(math.inf)
-    with pytest.raises(Exception, match=r"the loss of step 0 is (nan|inf): lower optim.lr=0.001"):
+    with pytest.raises(Exception, match=r"the loss of step 0, at rate 0.001, is (nan|inf): lower optim.lr=0.001"):
         fit(model, [tuple([IMAGES] * 3)])

@@ -114,12 +114,6 @@ def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
     assert same_weights(many, run("four", f"optim={optim}", "steps_per_execution=4"))
 
 
-def test_what_is_watched_changes_no_bit(run: Run) -> None:
-    plain = run("plain")
-    assert same_weights(plain, run("bar", "trainer.enable_progress_bar=true"))
-    assert same_weights(plain, run("rarely", "+trainer.check_val_every_n_epoch=2"))
-
-
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
     run: Run, tmp_path: Path, optim: str, monkeypatch: pytest.MonkeyPatch
@@ -174,7 +168,9 @@ def test_a_one_cycle_run_cannot_be_made_longer(run: Run) -> None:
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"the loss of step \d+ is (nan|inf): lower optim.lr=1e\+18"):
+    with pytest.raises(
+        TrainingError, match=r"the loss of step \d+, at rate 1e\+18, is (nan|inf): lower optim.lr=1e\+18"
+    ):
         run("run", "optim.lr=1e18", "trainer.max_epochs=30")
     for checkpoint in (tmp_path / "run").rglob("*.ckpt"):
         assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "run", checkpoint.name).values())

@@ -20,6 +20,7 @@ from torchvision.datasets.utils import check_integrity
 from dae_lightning.data.idx import read_idx
 from dae_lightning.data.images import ImageSet, Splits
 from dae_lightning.errors import DataError
+from dae_lightning.locks import sole_use
 
 SHAPES = {
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -53,7 +54,7 @@ class FashionMnist:
             self._verify()
         except DataError as fault:
             try:
-                self._fetch()
+                self._fetch_in_turn()
             except (OSError, RuntimeError, HTTPException) as problem:
                 reason = " ".join(str(problem).split()) or type(problem).__name__
                 raise DataError(
@@ -85,9 +86,19 @@ class FashionMnist:
             except OSError as problem:
                 raise DataError(f"{archive}: cannot be read ({problem.strerror})") from None
 
+    def _fetch_in_turn(self) -> None:
+        """Of processes that start at once one fetches; the others wait for it and then find everything there."""
+        self.raw.mkdir(parents=True, exist_ok=True)
+        with sole_use(self.raw.parent, wait=True):
+            try:
+                self._verify()
+            except DataError:
+                self._fetch()
+
     def _fetch(self) -> None:
         """Let torchvision fetch and unpack in a folder apart, then move the files over what lay there."""
-        self.raw.mkdir(parents=True, exist_ok=True)
+        for left in self.raw.glob(".fetching-*"):  # by a process that was killed
+            shutil.rmtree(left)
         absent = {name: md5 for name, md5 in _archives().items() if not check_integrity(self.raw / name, md5)}
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self.raw) as folder:
             apart = Path(folder)

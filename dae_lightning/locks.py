@@ -1,0 +1,47 @@
+"""One process at a time in a folder. The system itself takes the lock back when its holder ends, however it ends."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout  # it comes with torch
+
+from dae_lightning.errors import FolderInUseError
+
+
+@contextmanager
+def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the folder's lock; where another process holds it, `wait` as long as that lives, or refuse.
+
+    Raises:
+        FolderInUseError: names the holder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    holder = folder / ".lock.holder"  # a file of its own: taking a lock may empty the lock's
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            raise FolderInUseError(f"{folder}: in use by {_read(holder)}") from None
+        print(f"waiting for {_read(holder)} in {folder}", file=sys.stderr)
+        lock.acquire()
+    try:
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    """Who holds the lock; for an instant it may have no name yet."""
+    try:
+        return holder.read_text() or "another process"
+    except OSError:
+        return "another process"
