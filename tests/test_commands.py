@@ -111,7 +111,8 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(command: Command, argu
     ],
 )
 def test_evaluating_answers_a_mistake_in_the_same_way(tmp_path: Path, arguments: list[str], message: str) -> None:
-    code = "import sys; sys.modules |= dict.fromkeys(['torch', 'skimage', 'pywt']); from dae_lightning.commands import evaluate; evaluate()"
+    code = "import sys; sys.modules |= dict.fromkeys(['torch', 'skimage', 'pywt'])\n"
+    code += "from dae_lightning.commands import evaluate; evaluate()"
     answer = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
