@@ -89,7 +89,8 @@ def test_masking_sets_its_share_of_pixels_to_zero_and_no_other(probability: floa
     noisy = MaskingNoise(probability).corrupt(CLEAN, generator(seed))
     masked = noisy != CLEAN
     assert bool((noisy[masked] == 0).all())
-    bound = 6 * math.sqrt(probability * (1 - probability) / CLEAN.numel()) + 1e-9
+    # six standard deviations and two pixels: rare hits are Poisson's, and a float32 draw of 24 bits can be 0 itself
+    bound = 6 * math.sqrt(probability * (1 - probability) / CLEAN.numel()) + 2 / CLEAN.numel()
     assert abs(masked.double().mean() - probability) <= bound
 
 
