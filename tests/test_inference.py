@@ -150,7 +150,7 @@ def test_another_sigma_keeps_the_mean() -> None:
 
 
 def test_noise_settings_that_make_no_sense_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^sigma=-1: must be a number at least 0$"):
+    with pytest.raises(ConfigError, match=r"^sigma=-1: must be a finite number at least 0$"):
         make().corrupt(FLOATS, sigma=-1)
     with pytest.raises(ConfigError, match=r"^seed=-1: must be a whole number"):
         make().corrupt(FLOATS, seed=-1)
