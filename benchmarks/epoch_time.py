@@ -33,7 +33,7 @@ from torchvision.transforms import ToTensor
 
 from dae_lightning import config
 from dae_lightning.checkpoints import Checkpoints
-from dae_lightning.commands import CONF, checked
+from dae_lightning.command_line import CONF, checked
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.images import ImageSet, Splits

@@ -16,7 +16,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
-from dae_lightning.commands import CONF, checked
+from dae_lightning.command_line import CONF, checked
 from dae_lightning.training import train
 
 # tf_keras 2.21, mean of three seeds; noisy = test images + sigma * N(0, 1), unclipped

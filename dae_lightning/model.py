@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import config
 from dae_lightning.errors import CheckpointError, TrainingError
+from dae_lightning.image_checks import check_clean, check_images, check_shape
 from dae_lightning.loss import bce_with_logits
 from dae_lightning.metrics import TASKS, ImageQuality
 from dae_lightning.noise import Noise, corrupt_each, make_noise
@@ -54,7 +55,7 @@ class DenoisingAutoencoder(LightningModule):
         eval_seed: int = 0,
     ) -> None:
         super().__init__()
-        self.input_shape = _shape(input_shape)
+        self.input_shape = check_shape(input_shape)
         self.latent: int = check(config.Latent, latent, "latent")
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
         self.optim = check_optim(optim)
@@ -117,7 +118,7 @@ class DenoisingAutoencoder(LightningModule):
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
-        self._check_images(images)
+        check_images(images, self.input_shape, self.encoder.weight.dtype)
         return F.leaky_relu(self.encoder(images.flatten(1)), NEGATIVE_SLOPE)
 
     def decode_logits(self, codes: Tensor) -> Tensor:
@@ -135,9 +136,9 @@ class DenoisingAutoencoder(LightningModule):
         Raises:
             TypeError, ValueError: images of another shape or dtype, not finite, or (in training mode) not in [0, 1].
         """
-        self._check_images(images)
+        check_images(images, self.input_shape, self.encoder.weight.dtype)
         if self.training:
-            self._check_clean(images)
+            check_clean(images)
         elif not images.isfinite().all():
             raise ValueError("images hold NaN or infinity: must be finite")
         return self.decode(self.encode(self.noise(images, generator)))
@@ -155,7 +156,8 @@ class DenoisingAutoencoder(LightningModule):
         batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if batch_idx == 0:
             for clean in batches:
-                self._check_clean(clean)
+                check_images(clean, self.input_shape, self.encoder.weight.dtype)
+                check_clean(clean)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # of trainer.global_step
         step = first_step = self.trainer.global_step
         losses = []
@@ -280,30 +282,3 @@ class DenoisingAutoencoder(LightningModule):
         quality = self.quality[f"{stage}_{task}"]
         assert isinstance(quality, ImageQuality)
         return quality
-
-    # --- checks ---------------------------------------------------------------------------------------------
-
-    def _check_images(self, images: Tensor) -> None:
-        expected = f"(B, {', '.join(map(str, self.input_shape))})"
-        if not isinstance(images, Tensor):
-            raise TypeError(f"images are {type(images).__name__}: must be a tensor")
-        if images.dtype != (expected_dtype := self.encoder.weight.dtype):
-            raise TypeError(f"images are {images.dtype}: must be {expected_dtype}, clean ones in [0, 1]")
-        if images.shape[1:] != self.input_shape:
-            raise ValueError(f"images are {tuple(images.shape)}: must be {expected}")
-
-    def _check_clean(self, clean: Tensor) -> None:
-        self._check_images(clean)
-        low, high = clean.aminmax()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"images lie in [{low:g}, {high:g}]: must lie in [0, 1] (divide bytes by 255)")
-
-
-def _shape(input_shape: int | Sequence[int]) -> tuple[int, ...]:
-    """`input_shape` as a tuple; an int is a vector of that size."""
-    sizes = (input_shape,) if isinstance(input_shape, int) else input_shape
-    if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes):
-        raise TypeError(f"input_shape={input_shape!r}: must be an int, or a tuple or list of ints")
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"input_shape={input_shape!r}: must be positive")
-    return tuple(sizes)

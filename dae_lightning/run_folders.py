@@ -20,3 +20,37 @@ def find_checkpoint(place: str | Path) -> Path:
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
     raise CheckpointError(f"checkpoint={place}: no checkpoints/best.ckpt or last.ckpt in it")
+
+
+def find_run(place: str) -> tuple[Path, Path]:
+    """The run folder and the checkpoint that a user means by a run folder (its last.ckpt) or a checkpoint in one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(place).expanduser().absolute()
+    checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise CheckpointError(f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}")
+    folder = checkpoint.parent.parent
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        raise CheckpointError(f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})")
+    return folder, checkpoint
+
+
+def to_resume(resume: str | None, folder: Path) -> Path | None:
+    """The checkpoint from which a run in `folder` goes on; None to start.
+
+    Raises:
+        CheckpointError: there is none where there has to be one.
+    """
+    if resume is None:
+        return None
+    if resume not in ("last", "auto"):
+        return find_run(resume)[1]
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        return last
+    if resume == "last":
+        raise CheckpointError(f"resume=last: no checkpoints/last.ckpt in {folder}; resume=auto would start there")
+    return None

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
-from dae_lightning.commands import CONF, checked
+from dae_lightning.command_line import CONF, checked
 from dae_lightning.training import train
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other

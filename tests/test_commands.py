@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from dae_lightning import schema
-from dae_lightning.commands import CONF, _evaluation_folder, _folder_name
+from dae_lightning.command_line import CONF, _evaluation_folder, _folder_name
 from dae_lightning.config import Denoise, Evaluate, Export, Train
 from tests.conftest import Run
 

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from dae_lightning import config
-from dae_lightning.commands import CONF
+from dae_lightning.command_line import CONF
 from dae_lightning.errors import TrainingError
 from dae_lightning.optim import NOTEBOOK_ADAM
 from tests.conftest import Run, Settings

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
 from dae_lightning.baselines import BASELINES
-from dae_lightning.commands import CONF, checked
+from dae_lightning.command_line import CONF, checked
 from dae_lightning.conditions import Condition, make_conditions, trained_levels
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError

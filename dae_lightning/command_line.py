@@ -1,0 +1,159 @@
+"""Between a command line and a room: Hydra composes, we check, and a user's mistake is answered in one line."""
+
+import os
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dae_lightning import schema
+from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.run_folders import find_run
+from dae_lightning.signals import Interrupted, stop_at_once
+
+Settings = TypeVar("Settings")
+
+_CHECKOUT = Path(__file__).parent.parent / "conf"
+_WHEEL = Path(__file__).parent / "conf"
+# chosen here and not by Hydra, for which a relative path means a package unless the caller is __main__
+CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
+
+
+def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
+    """A composed configuration, with types and ranges checked; raises ConfigError."""
+    if missing := OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{' and '.join(sorted(missing))}: missing; give {min(missing)}=...")
+    settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
+    return settings
+
+
+def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None]) -> None:
+    """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1.
+
+    A sweep's jobs run one after the other in this process: one that raises or exits stops no other, and the status
+    at the end is 1. What ends the process itself, as kill -9 does, ends the sweep: the other jobs do not run.
+    """
+    failed: list[str] = []
+
+    def job(cfg: DictConfig) -> float | None:
+        try:
+            return task(cfg)
+        except (Exception, SystemExit) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                failed.append(HydraConfig.get().sweep.subdir)  # its folder's name
+                raise _told(error, failed[-1], kind) from error
+            if isinstance(error, UserError):
+                with suppress(OSError):  # a run folder that holds nothing, and the day's folder likewise
+                    folder = Path(HydraConfig.get().runtime.output_dir)
+                    folder.rmdir()
+                    folder.parent.rmdir()
+                sys.exit(f"error: {one_line(error, kind)}")
+            raise
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
+    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+    OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
+    stop_at_once()
+    try:
+        if name == "train":
+            sys.argv[1:] = resumed(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if not failed:
+            sys.exit(f"error: {one_line(error, kind)}")
+    if failed:
+        sys.exit(f"error: {len(failed)} of the jobs failed: {'; '.join(failed)}")
+
+
+def _told(error: BaseException, job: str, kind: type) -> UserError:
+    """The failure of a sweep's job, told at once: Hydra waits for the others and then shows the first one only.
+
+    It replaces SystemExit too, at which Hydra would skip the other jobs and end with status 0.
+    """
+    if isinstance(error, Exception) and not isinstance(error, UserError):
+        traceback.print_exception(error)
+    reason = f"exited with status {error.code}" if isinstance(error, SystemExit) else one_line(error, kind)
+    print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
+    return UserError(f"{job}: {reason}")
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """The command line of a run that goes on: its own folder and recorded settings, and what is said on top.
+
+    Raises:
+        CheckpointError: `resume` names no run, or no checkpoint in one; what is said on top is more than single keys.
+    """
+    said = [argument for argument in arguments if argument.startswith("resume=")]
+    place = said[-1].removeprefix("resume=") if said else ""
+    if place in ("", "null", "last", "auto"):
+        return arguments
+    if {"-m", "--multirun"} & set(arguments):
+        raise CheckpointError(f"resume={place}: goes on with one run; leave out -m")
+    for group, _, choice in (argument.partition("=") for argument in arguments):
+        if (CONF / group / f"{choice}.yaml").is_file():
+            raise CheckpointError(
+                f"{group}={choice}: a run goes on with the choices that it was started with; change single keys, "
+                f"as in trainer.accelerator=cpu"
+            )
+    folder, checkpoint = find_run(place)
+    again = ["hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.job.name=train"]
+    again += [
+        f"hydra.run.dir={_quoted(folder)}",
+        f"resume={_quoted(folder if Path(place).expanduser().is_dir() else checkpoint)}",
+    ]
+    at = arguments.index(said[-1])  # overrides have to stand together
+    rest = [*arguments[:at], *again, *arguments[at + 1 :]]
+    return ["--config-path", str(folder / ".hydra"), "--config-name", "config", *rest]
+
+
+def one_line(error: BaseException, kind: type) -> str:
+    """What a user has to know of an error."""
+    text = " ".join(str(error).split())
+    unknown = re.match(r"Could not override '([^']+)'", text)
+    if unknown and not unknown[1].startswith("hydra"):
+        key, known = unknown[1], schema.keys(kind)
+        group = key.split(".")[0]
+        if key in known and group == "trainer":
+            return f"{key}: not set so far; add it with a plus: +{key}=..."
+        if key in known:
+            return f"{key}: not a key of the chosen {group}; another choice of {group} has it (see --help)"
+        return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: no such choice; {schema.nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; hydra.run.dir=DIR puts the output elsewhere"
+    return text
+
+
+def _folder_name(overrides: str) -> str:
+    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides)
+    return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+
+
+def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
+    """Where the results go that `output` does not place: beside a run's own, or `otherwise`."""
+    in_a_run = isinstance(checkpoint, str) and Path(checkpoint).is_dir()
+    return f"{checkpoint}/evaluation" if in_a_run else otherwise
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value of Hydra's override grammar, in which `=` and `,` mean something."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,38 @@
+"""What may go into a model, and the errors of what may not: what came, and what is expected."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_shape(input_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """`input_shape` as a tuple; an int is a vector of that size.
+
+    Raises:
+        TypeError, ValueError: it is neither, or not positive.
+    """
+    sizes = (input_shape,) if isinstance(input_shape, int) else input_shape
+    if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes):
+        raise TypeError(f"input_shape={input_shape!r}: must be an int, or a tuple or list of ints")
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"input_shape={input_shape!r}: must be positive")
+    return tuple(sizes)
+
+
+def check_images(images: Tensor, input_shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise TypeError or ValueError unless `images` are (B, *input_shape) of `dtype`."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images are {type(images).__name__}: must be a tensor")
+    if images.dtype != dtype:
+        raise TypeError(f"images are {images.dtype}: must be {dtype}, clean ones in [0, 1]")
+    if images.shape[1:] != input_shape:
+        expected = f"(B, {', '.join(map(str, input_shape))})"
+        raise ValueError(f"images are {tuple(images.shape)}: must be {expected}")
+
+
+def check_clean(images: Tensor) -> None:
+    """Raise ValueError unless all of clean images lie in [0, 1]."""
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images lie in [{low:g}, {high:g}]: must lie in [0, 1] (divide bytes by 255)")
