@@ -65,6 +65,8 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
     stop_at_once()
+    # argparse, by which Hydra reads its command line, wants overrides to stand together
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
         if name == "train":
             sys.argv[1:] = resumed(sys.argv[1:])
@@ -103,13 +105,13 @@ def resumed(arguments: list[str]) -> list[str]:
         return arguments
     if {"-m", "--multirun"} & set(arguments):
         raise CheckpointError(f"resume={place}: goes on with one run; leave out -m")
+    folder, checkpoint = find_run(place)
     for group, _, choice in (argument.partition("=") for argument in arguments):
         if (CONF / group / f"{choice}.yaml").is_file():
             raise CheckpointError(
                 f"{group}={choice}: a run goes on with the choices that it was started with; change single keys, "
                 f"as in trainer.accelerator=cpu"
             )
-    folder, checkpoint = find_run(place)
     again = ["hydra.output_subdir=null", "hydra/job_logging=stdout", "hydra.job.name=train"]
     again += [
         f"hydra.run.dir={_quoted(folder)}",

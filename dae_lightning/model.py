@@ -206,8 +206,13 @@ class DenoisingAutoencoder(LightningModule):
         optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
         return optimizer if schedule is None else ([optimizer], [schedule])
 
+    @property
+    def epoch_loss(self) -> float:
+        """The training loss of the epoch so far, mean over its images."""
+        return self._epoch_loss / max(self._epoch_images, 1)
+
     def on_train_epoch_end(self) -> None:
-        self.log("train/loss", self._epoch_loss / max(self._epoch_images, 1))
+        self.log("train/loss", self.epoch_loss)
         self._log_step()
         self._epoch_loss, self._epoch_images = 0.0, 0
 

@@ -7,6 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from dae_lightning.model import DenoisingAutoencoder
+
 
 class TrainingBar(ProgressBar):
     """Epoch, loss, images/s and the time left of the whole training."""
@@ -38,7 +40,9 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar.disable:
+            assert isinstance(pl_module, DenoisingAutoencoder)
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            metrics["train/loss"] = pl_module.epoch_loss  # the model logs it behind this hook
             text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", file=sys.stderr)
 

@@ -70,8 +70,11 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         _check_loops(checkpoint, data, trainer)
         _check_optimizer(checkpoint)
         _check_callbacks(checkpoint)
+        done = len(checkpoint["callbacks"]["History"]["rows"])
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: cannot be gone on with ({' '.join(str(error).split())})") from error
+    if trainer.max_epochs is not None and trainer.max_epochs < done:
+        raise CheckpointError(f"trainer.max_epochs={trainer.max_epochs}: the run already has {done} epochs behind it")
 
 
 def _check_loops(checkpoint: dict[str, Any], data: ImageDataModule, trainer: pl.Trainer) -> None:

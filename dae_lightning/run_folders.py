@@ -45,6 +45,10 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
         CheckpointError: there is none where there has to be one.
     """
     if resume is None:
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            raise CheckpointError(
+                f"hydra.run.dir={folder}: holds a run; resume=auto goes on with it, another folder starts anew"
+            )
         return None
     if resume not in ("last", "auto"):
         return find_run(resume)[1]
@@ -52,5 +56,5 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
     if last.is_file():
         return last
     if resume == "last":
-        raise CheckpointError(f"resume=last: no checkpoints/last.ckpt in {folder}; resume=auto would start there")
+        raise CheckpointError(f"resume=last: no checkpoints/last.ckpt in {folder}; name the run: resume=RUN_FOLDER")
     return None

@@ -87,7 +87,7 @@ def check(kind: Any, value: Any, key: str) -> Any:
 def nearest(key: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown key: the known one that looks most like it, or all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(key, known, 1, 0.5)
+    close = difflib.get_close_matches(key, known, 1, 0.6)
     # a key given without its group (`sigma`) means the one that ends so (`noise.sigma`)
     close = close or [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

@@ -1,5 +1,6 @@
 """The command line as a person uses it: answers at once, errors in one line, run folders, sweeps, resuming."""
 
+import csv
 import json
 import os
 import subprocess
@@ -173,6 +174,14 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     assert results["config"]["latent"] == 4
 
     recorded = (folder / ".hydra" / "config.yaml").read_text()
+    lines = [line for line in first.stderr.splitlines() if line.startswith("epoch 1/1")]
+    written = (folder / "metrics.csv").read_text().splitlines()
+    (loss,) = [row["train/loss"] for row in csv.DictReader(written) if row["epoch"] == "1"]
+    assert f"train/loss {float(loss):.4f}" in lines[0]
+    afresh = command(*SMALL, "data.root=images", f"hydra.run.dir={folder}")
+    assert "holds a run; resume=auto goes on with it" in afresh.stderr
+    fewer = command(f"resume={folder}", "trainer.max_epochs=1", torch=True)
+    assert "trainer.max_epochs=1: the run already has 2 epochs behind it" in fewer.stderr
     other = command(f"resume={folder / 'checkpoints' / 'best.ckpt'}", "latent=5", torch=True)
     assert other.returncode == 1
     assert other.stderr.startswith("error: ")
