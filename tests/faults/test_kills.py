@@ -1,6 +1,7 @@
 """Killed at any moment, a run goes on to exactly where it would have come: weights, optimiser, metrics, results."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -48,17 +49,26 @@ def test_kills_of_the_whole_command_line_change_no_bit(tmp_path: Path, idx_root:
             *("batch_size=4", "trainer.max_epochs=40", f"hydra.run.dir={tmp_path / name}", *OVERRIDES[1:]),
         ]
 
-    begin = time.monotonic()
     subprocess.run(command("whole"), check=True)
-    duration = time.monotonic() - begin
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     moments = random.Random(0)
-    kills = 0
-    while kills < 5:
-        try:
-            subprocess.run(command("killed"), timeout=moments.uniform(0.4, 1) * duration, check=True)  # kills
-            break
-        except subprocess.TimeoutExpired:
-            kills += 1
+    for _ in range(5):
+        process = subprocess.Popen(command("killed"))
+        for _ in range(moments.randint(1, 40)):  # of the 300 checkpoints of a run
+            await_change(last, process)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(command("killed"), check=True)
-    assert kills
     assert differing_bits(outcome(tmp_path / "killed"), outcome(tmp_path / "whole")) == 0
+
+
+def await_change(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until another file stands in the place of this one, as after every checkpoint."""
+
+    def written() -> int:
+        return file.stat().st_mtime_ns if file.exists() else 0
+
+    before = written()
+    while written() == before:
+        assert process.poll() is None
+        time.sleep(0.001)
