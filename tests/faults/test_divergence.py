@@ -13,12 +13,12 @@ from tests.faults.processes import Training, before, small
 
 def poison(step: int) -> None:
     """Within this process, the loss of a step (from 0) becomes nan."""
-    loss = DenoisingAutoencoder._loss
+    loss = DenoisingAutoencoder.loss
 
     def poisoned(self: DenoisingAutoencoder, clean: torch.Tensor, number: int) -> torch.Tensor:
         return loss(self, clean, number) * (float("nan") if number == step else 1)
 
-    DenoisingAutoencoder._loss = poisoned  # type: ignore[method-assign]
+    DenoisingAutoencoder.loss = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("optim", "rate"), [("adam", "0.001"), ("adam_onecycle", r"0\.00\d+")])
