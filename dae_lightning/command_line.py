@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from string import Template
 from typing import TypeVar
 
 import hydra
@@ -61,6 +62,8 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
                 sys.exit(f"error: {one_line(error, kind)}")
             raise
 
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        return print(help_page(name))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
@@ -79,6 +82,14 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
             sys.exit(f"error: {one_line(error, kind)}")
     if failed:
         sys.exit(f"error: {len(failed)} of the jobs failed: {'; '.join(failed)}")
+
+
+def help_page(name: str) -> str:
+    """What `--help` shows: the template in `conf/`. (Hydra would compose everything first, and all groups twice.)"""
+    template = Template(OmegaConf.load(CONF / f"{name}.yaml").hydra.help.template)
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
+    choices = (f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}\n" for group in groups)
+    return template.substitute(APP_CONFIG_GROUPS="".join(choices))
 
 
 def _told(error: BaseException, job: str, kind: type) -> UserError:

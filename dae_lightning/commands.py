@@ -12,7 +12,6 @@ from dae_lightning import config
 from dae_lightning.command_line import checked, run_command
 from dae_lightning.errors import ConfigError
 from dae_lightning.files import replace_text
-from dae_lightning.image_files import find_images
 from dae_lightning.locks import sole_use
 from dae_lightning.run_folders import find_checkpoint, to_resume
 from dae_lightning.signals import Interrupted
@@ -70,6 +69,9 @@ def _denoise(cfg: DictConfig) -> None:
     if settings.sigma is not None and not settings.corrupt:
         raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
     checkpoint = find_checkpoint(settings.checkpoint)
+
+    from dae_lightning.image_files import find_images  # numpy; what is said of a wrong folder is said before torch's
+
     images = find_images(settings.images, settings.output)
 
     from dae_lightning import denoising
