@@ -1,9 +1,13 @@
 """The disk is full, or may no longer be written to: an error that names the file, the old one intact, no litter."""
 
+import ctypes
 import errno
 import multiprocessing
 import os
 import resource
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,10 @@ import pytest
 
 from dae_lightning import training
 from dae_lightning.archive import read_archive, write_archive
+from dae_lightning.model import DenoisingAutoencoder
 from tests.conftest import Settings
+from tests.faults.kills import differing_bits, outcome
+from tests.faults.processes import Training, before, small
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -65,3 +72,53 @@ def test_a_disk_that_fills_up_in_a_training_loses_nothing(settings: Settings, tm
     assert "File too large" in said
     assert files(tmp_path / "checkpoints") == before
     read_archive(last)
+
+
+def obey_permissions() -> None:
+    """Those of files hold for this process from now on, root's too: it gives up its capabilities."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+def fill_up(_: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # room for metrics.csv, not for a checkpoint
+
+
+def lose_permission(folder: Path) -> None:
+    folder.chmod(0o555)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+@pytest.mark.parametrize(("fault", "reason"), [(fill_up, "File too large"), (lose_permission, "Permission denied")])
+def test_the_command_ends_with_one_line_and_a_run_that_goes_on_loses_no_bit(
+    tmp_path: Path, idx_root: Path, fault: Callable[[Path], None], reason: str
+) -> None:
+    checkpoints, saved = tmp_path / "run" / "checkpoints", tmp_path / "saved"
+
+    def break_disk() -> None:
+        shutil.copytree(checkpoints, saved)
+        fault(checkpoints)
+
+    def prepare() -> None:
+        obey_permissions()
+        before(DenoisingAutoencoder, "loss", break_disk, nth=20)  # in the second of two epochs of 15 steps
+
+    command = small(idx_root, "trainer.enable_progress_bar=false", "resume=auto")
+    run = Training(tmp_path, *command, "hydra.run.dir=run", prepare=prepare)
+    assert run.status() == 1
+    assert run.said.splitlines()[-1].startswith(f"error: {checkpoints}/")
+    assert f".ckpt: {reason}; hydra.run.dir=DIR puts the output elsewhere" in run.said.splitlines()[-1]
+    assert "Traceback" not in run.said
+    checkpoints.chmod(0o755)
+    assert files(saved) == {saved / path.name: content for path, content in files(checkpoints).items()}
+    assert Training(tmp_path, *command, "hydra.run.dir=run").status() == 0
+    assert Training(tmp_path, *command, "hydra.run.dir=whole").status() == 0
+    assert differing_bits(outcome(tmp_path / "run"), outcome(tmp_path / "whole")) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_a_read_only_folder_is_named_at_once(tmp_path: Path, idx_root: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    run = Training(tmp_path, *small(idx_root, "hydra.run.dir=closed/run"), prepare=obey_permissions)
+    assert run.status() == 1
+    assert run.said == "error: closed/run: Permission denied; hydra.run.dir=DIR puts the output elsewhere\n"
