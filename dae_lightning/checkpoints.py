@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from dae_lightning import config
 from dae_lightning.archive import write_archive
 from dae_lightning.errors import TrainingError
+from dae_lightning.files import keep
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.reading import read_checkpoint
 from dae_lightning.signals import StopSignal
@@ -24,8 +25,8 @@ MONITOR = "val/denoising/bce"
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every epoch and now and then within one, and `best.ckpt`: the lowest val/denoising/bce so far,
-    where images are held out.
+    """`last.ckpt` after every epoch and now and then within one, `previous.ckpt`, which it was before, and
+    `best.ckpt`: the lowest val/denoising/bce so far, where images are held out.
 
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
@@ -65,6 +66,8 @@ class Checkpoints(Checkpoint):
         if not all(bool(value.isfinite().all()) for value in trainer.lightning_module.parameters()):
             raise TrainingError(f"the weights after step {trainer.global_step} are not finite: lower optim.lr")
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if name == "last.ckpt":
+                keep(self.folder / name, "previous.ckpt")
             trainer.save_checkpoint(self.folder / name, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 

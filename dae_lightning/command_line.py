@@ -63,7 +63,8 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
             raise
 
     if {"-h", "--help"} & set(sys.argv[1:]):
-        return print(help_page(name))
+        print(help_page(name))
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +47,18 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def keep(path: Path, name: str) -> None:
+    """Give the file at `path` a second name beside it, in the place of what bears that: it outlives its replacement.
+
+    It costs no copy; on a file system without hard links, as where there is no such file, nothing is kept.
+    """
+    link = path.with_name(f".{name}{PARTIAL}")
+    with suppress(OSError):
+        os.link(path, link)
+        os.replace(link, path.with_name(name))
+        link.unlink(missing_ok=True)  # between two names of one file a rename does nothing
 
 
 def remove_partial(folder: Path) -> None:

@@ -30,8 +30,10 @@ def find_run(place: str) -> tuple[Path, Path]:
     """
     path = Path(place).expanduser().absolute()
     checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
-    if not checkpoint.is_file():
-        raise CheckpointError(f"resume={place}: no {'checkpoints/last.ckpt in it' if path.is_dir() else 'such file'}")
+    if path.is_dir() and not _saved(path):
+        raise CheckpointError(f"resume={place}: no checkpoints/last.ckpt in it")
+    if not path.is_dir() and not path.is_file():
+        raise CheckpointError(f"resume={place}: no such file")
     folder = checkpoint.parent.parent
     if not (folder / ".hydra" / "config.yaml").is_file():
         raise CheckpointError(f"resume={place}: not in a run folder (there is no .hydra/config.yaml in {folder})")
@@ -52,9 +54,15 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
         return None
     if resume not in ("last", "auto"):
         return find_run(resume)[1]
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        return last
+    if _saved(folder):
+        return folder / "checkpoints" / "last.ckpt"
     if resume == "last":
-        raise CheckpointError(f"resume=last: no checkpoints/last.ckpt in {folder}; name the run: resume=RUN_FOLDER")
+        raise CheckpointError(
+            f"resume=last: no checkpoint in {folder / 'checkpoints'}; name the run: resume=RUN_FOLDER"
+        )
     return None
+
+
+def _saved(folder: Path) -> bool:
+    """Whether there is anything to go on from: should last.ckpt be lost, there are others (resuming.newest_intact)."""
+    return any((folder / "checkpoints").glob("*.ckpt"))

@@ -72,7 +72,8 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     print(_describe(data, model, trainer, folder))
 
     if checkpoint is None:
-        (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)  # of another run that used this folder
+        for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
+            (folder / "checkpoints" / name).unlink(missing_ok=True)
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     stop.raise_if_received()  # in the instant behind the last epoch's end
 

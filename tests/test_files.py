@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from dae_lightning.files import replace_text, replacing
+from dae_lightning.files import keep, replace_text, replacing
+
+
+def test_what_is_kept_outlives_its_replacement_whoever_was_killed_before(tmp_path: Path) -> None:
+    path = tmp_path / "last"
+    keep(path, "previous")
+    assert list(tmp_path.iterdir()) == []
+    replace_text(path, "1")
+    keep(path, "previous")
+    keep(path, "previous")  # a writer was killed in front of the replacement: both names are one file's
+    replace_text(path, "2")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"last": "2", "previous": "1"}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

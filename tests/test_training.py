@@ -34,7 +34,8 @@ def test_a_run_leaves_checkpoints_metrics_results_and_figures(run: Run) -> None:
     folder = run("run", "+trainer.log_every_n_steps=5")
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert left == {
-        *("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "results.json"),
+        *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "previous")),
+        *("metrics.csv", "results.json"),
         *("figures/loss.png", "figures/train_examples.png", "figures/test_examples.png"),
     }
     results = json.loads((folder / "results.json").read_text())

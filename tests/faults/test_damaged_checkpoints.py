@@ -2,13 +2,16 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dae_lightning import commands
 from dae_lightning.errors import CheckpointError
+from dae_lightning.files import replace_text
 from dae_lightning.resuming import newest_intact
+from dae_lightning.run_folders import find_run, to_resume
 from tests.conftest import Run, weights
 
 
@@ -43,6 +46,21 @@ def test_a_run_falls_back_and_ends_as_the_uninterrupted_one(
     run("run", "trainer.max_epochs=4", checkpoint=newest_intact(last))
     assert rows(folder) == rows(tmp_path / "whole")
     assert all(bool((weights(folder)[name] == weight).all()) for name, weight in weights(tmp_path / "whole").items())
+
+
+@pytest.mark.parametrize("lose", [damage, Path.unlink])
+def test_without_held_out_images_the_one_before_is_there_to_fall_back_to(
+    run: Run, capsys: pytest.CaptureFixture[str], lose: Callable[[Path], None]
+) -> None:
+    folder = run("run", "trainer.max_epochs=3", "data.val_size=0")
+    last, previous = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "previous.ckpt"
+    assert sorted(last.parent.iterdir()) == [last, previous]
+    lose(last)
+    replace_text(folder / ".hydra" / "config.yaml", "")
+    assert find_run(str(folder)) == (folder, last)
+    assert to_resume("last", folder) == to_resume("auto", folder) == last
+    assert newest_intact(last) == previous
+    assert "going on from previous.ckpt, step " in capsys.readouterr().err
 
 
 def test_where_none_is_intact_there_is_one_line(run: Run) -> None:
