@@ -34,7 +34,7 @@ from dae_lightning.checkpoints import Checkpoints
 from dae_lightning.command_line import CONF, checked
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.images import ImageSet, Splits
-from dae_lightning.figures import save_figure
+from dae_lightning.figures import DENOISING, TRAINING, save_figure
 from dae_lightning.history import History
 from dae_lightning.signals import StopSignal
 from dae_lightning.training import make_model, make_trainer
@@ -128,14 +128,21 @@ def draw(costs: dict[str, list[float]], memories: dict[str, list[float]]) -> Fig
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     upper, lower = figure.subplots(2, 3)
     for axes, (axis, values) in zip(upper, costs.items(), strict=True):
-        axes.loglog(AXES[axis], values, "o-", color="#3b6fb6")
-        axes.set(xlabel=axis, ylabel="microseconds per image", ylim=(min(values) / 2, max(values) * 2))
+        axes.loglog(AXES[axis], values, "o-", color=TRAINING, label="measured")
+        if axis == "latent":
+            linear = [values[-1] * size / AXES[axis][-1] for size in AXES[axis]]
+            axes.plot(AXES[axis], linear, ":", color="#777777", label="proportional to the latent size")
+            axes.legend(frameon=False)
+        axes.set(xlabel=axis.replace("_", " "), ylabel="microseconds per image", ylim=(4, 400))
+        axes.set_yticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
         axes.set_xticks(AXES[axis], [f"{value:,}" for value in AXES[axis]])
         axes.minorticks_off()
     for axes, (axis, values) in zip(lower, memories.items(), strict=False):
-        axes.plot(range(1, len(values) + 1), values, color="#d1672b")
+        axes.plot(range(1, len(values) + 1), values, color=DENOISING)
         axes.set(xlabel=axis, ylabel="memory of the process, MB", ylim=(0, 1.2 * max(values)))
     lower[2].axis("off")
+    for axes in (*upper, *lower):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
