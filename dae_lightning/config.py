@@ -164,6 +164,9 @@ class Train:
     seed: Seed
     eval_seed: Seed
     latent: Latent
+    input_scale: Positive
+    output_bias: Literal["zero", "mean_image"]
+    noise_warmup: Size
     batch_size: Count
     steps_per_execution: Count
     checkpoint: Checkpoint

@@ -19,7 +19,7 @@ from dae_lightning.optim import NOTEBOOK_ADAM, check_optim
 from dae_lightning.optimization import ChunkOptimization
 from dae_lightning.randomness import derive, generator
 from dae_lightning.reading import read_checkpoint
-from dae_lightning.schema import Seed, check
+from dae_lightning.schema import Positive, Seed, Size, check
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
@@ -27,7 +27,7 @@ NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 class DenoisingAutoencoder(ChunkOptimization):
     """A dense denoising autoencoder (Vincent et al. 2008, 2010), as a Keras teaching notebook builds it.
 
-    images -> noise -> flatten -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
+    images -> noise -> flatten -> scale -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
 
     Images are (B, *input_shape) floats; clean ones lie in [0, 1], noisy ones anywhere.
 
@@ -38,6 +38,9 @@ class DenoisingAutoencoder(ChunkOptimization):
         optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
         seed: initial weights and training noise are functions of it.
         eval_seed: the noise on validation and test images is a function of it and of an image's place.
+        input_scale: the encoder sees images times this. 1 is the notebook's; 1 / (standard deviation of noisy pixels)
+            keeps the encoder's inputs at unit size (c_in of Karras et al. 2022, table 1).
+        noise_warmup: optimiser steps in which the training noise grows linearly from half its strength to all of it.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or range; the message names it.
@@ -51,6 +54,8 @@ class DenoisingAutoencoder(ChunkOptimization):
         optim: Mapping[str, Any] = NOTEBOOK_ADAM,
         seed: int = 0,
         eval_seed: int = 0,
+        input_scale: float = 1.0,
+        noise_warmup: int = 0,
     ) -> None:
         super().__init__(check_optim(optim))
         self.input_shape = check_shape(input_shape)
@@ -58,6 +63,8 @@ class DenoisingAutoencoder(ChunkOptimization):
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
+        self.input_scale: float = check(Positive, input_scale, "input_scale")
+        self.noise_warmup: int = check(Size, noise_warmup, "noise_warmup")
 
         pixels = math.prod(self.input_shape)
         self.encoder = nn.Linear(pixels, latent)
@@ -76,6 +83,8 @@ class DenoisingAutoencoder(ChunkOptimization):
                 "optim": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.optim).items()},
                 "seed": seed,
                 "eval_seed": eval_seed,
+                "input_scale": self.input_scale,
+                "noise_warmup": noise_warmup,
             }
         )
 
@@ -84,6 +93,14 @@ class DenoisingAutoencoder(ChunkOptimization):
         for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
             nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
             nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def start_at(self, mean_image: Tensor) -> None:
+        """Let the untrained model answer with this image (*input_shape) in [0, 1], and not with grey.
+
+        At Adam's pace the output bias needs thousands of steps to where corners that are always black want it.
+        """
+        self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
@@ -113,7 +130,7 @@ class DenoisingAutoencoder(ChunkOptimization):
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
         check_images(images, self.input_shape, self.encoder.weight.dtype)
-        return F.leaky_relu(self.encoder(images.flatten(1)), NEGATIVE_SLOPE)
+        return F.leaky_relu(self.encoder(self.input_scale * images.flatten(1)), NEGATIVE_SLOPE)
 
     def decode_logits(self, codes: Tensor) -> Tensor:
         """Logits (B, *input_shape) of codes (B, latent)."""
@@ -142,6 +159,8 @@ class DenoisingAutoencoder(ChunkOptimization):
     def loss(self, clean: Tensor, step: int) -> Tensor:
         """The training loss of a batch; its noise is a function of (seed, step)."""
         noisy = self.noise(clean, torch.Generator(self.device).manual_seed(derive(self.seed, "noise", step)))
+        if step < self.noise_warmup:
+            noisy = clean.lerp(noisy, 0.5 + 0.5 * step / self.noise_warmup)
         return bce_with_logits(self.decode_logits(self.encode(noisy)), clean)
 
     def check_batch(self, clean: Tensor) -> None:

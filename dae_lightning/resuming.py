@@ -59,7 +59,7 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
     """
     checkpoint = read_checkpoint(path)
     recorded = checkpoint["hyper_parameters"]
-    for key in ("input_shape", "latent"):
+    for key in ("input_shape", "latent", "input_scale"):
         if recorded[key] != (wanted := model.hparams[key]):
             raise CheckpointError(f"{path}: has {key} {recorded[key]}, but the settings and data ask for {wanted}")
     try:

@@ -62,6 +62,8 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     data.prepare_data()
     data.setup()
     model = make_model(settings, data.input_shape)
+    if settings.output_bias == "mean_image":
+        model.start_at(data.train.images.float().mean(0) / 255)
     history = History(folder / "metrics.csv")
     stop = StopSignal()
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
@@ -126,6 +128,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         asdict(settings.optim),
         settings.seed,
         settings.eval_seed,
+        settings.input_scale,
+        settings.noise_warmup,
     )
 
 

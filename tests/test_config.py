@@ -82,6 +82,17 @@ def test_the_notebooks_experiments_are_its_recipes(settings: Settings, sigma: in
     assert recipe.data.val_size == 0
 
 
+@pytest.mark.parametrize(("sigma", "latent"), [(2, 256), (6, 192)])
+def test_other_experiments_have_the_notebooks_shape_and_see_no_more_images(
+    settings: Settings, sigma: int, latent: int
+) -> None:
+    for name in ("best", "fast"):
+        recipe = settings(f"experiment={name}_sigma{sigma}", f"latent={latent}", "batch_size=64")
+        assert recipe.noise == config.GaussianNoise("gaussian", 0.0, sigma)
+        assert recipe.input_scale == pytest.approx((sigma**2 + 0.12) ** -0.5, rel=0.02)
+        assert recipe.data.val_size == 0
+
+
 def test_the_models_default_optimiser_is_the_configurations() -> None:
     shipped = yaml.safe_load((CONF / "optim" / "adam.yaml").read_text())
     assert shipped == {k: list(v) if isinstance(v, tuple) else v for k, v in NOTEBOOK_ADAM.items()}

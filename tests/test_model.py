@@ -91,6 +91,35 @@ def test_the_network_is_the_notebooks_equation() -> None:
     assert bool((code < 0).any())  # the slope was in play
 
 
+def test_scaling_the_input_is_scaling_the_encoders_weights() -> None:
+    plain, scaled = small().eval(), small(input_scale=0.25).eval()
+    assert not torch.allclose(plain(IMAGES), scaled(IMAGES))
+    with torch.no_grad():
+        plain.encoder.weight.mul_(0.25)
+    assert torch.equal(plain(IMAGES), scaled(IMAGES))  # a power of two rounds nothing
+
+
+def test_noise_warms_up_from_half_of_its_strength_to_all_of_it() -> None:
+    model, warming = small().train(), small(noise_warmup=4).train()
+    seen: list[torch.Tensor] = []
+    for each in (model, warming):
+        each.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] - IMAGES.flatten(1)))
+    for step, strength in enumerate((0.5, 0.625, 0.75, 0.875, 1, 1)):
+        model.loss(IMAGES, step)
+        warming.loss(IMAGES, step)
+        torch.testing.assert_close(seen[-1], strength * seen[-2])
+
+
+def test_an_untrained_model_answers_with_the_image_it_starts_at() -> None:
+    model = small()
+    with torch.no_grad():
+        model.decoder.weight.zero_()
+    model.start_at(IMAGES[0])
+    torch.testing.assert_close(model.eval()(IMAGES[1:2]), IMAGES[:1])
+    model.start_at(torch.ones(6, 4))
+    assert bool(model.decoder.bias.isfinite().all())
+
+
 def test_weights_are_glorot_uniform_biases_zero_and_both_a_function_of_the_seed() -> None:
     model = small(input_shape=(28, 28), latent=256)
     for layer in (model.encoder, model.decoder):
@@ -138,13 +167,23 @@ def test_max_steps_ends_within_a_chunk() -> None:
 @pytest.mark.parametrize("name", ["adam", "adam_onecycle"])
 def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str, tmp_path: Path) -> None:
     optim = {"kind": name, "lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-7}
-    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim | ({"warmup": 0.3} if "cycle" in name else {}))
+    optim |= {"warmup": 0.3} if "cycle" in name else {}
+    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim, input_scale=0.2, noise_warmup=3)
     fit(model, [IMAGES] * 5).save_checkpoint(tmp_path / "model.ckpt")
     loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).eval()
     assert loaded.noise.settings() == {"kind": "gaussian", "mean": 0.5, "sigma": 6.0}
     assert loaded.hparams == model.hparams
     assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
     assert torch.equal(loaded(IMAGES), loaded(IMAGES))  # no noise
+
+
+def test_a_checkpoint_from_before_them_has_no_input_scale_and_no_warm_up(tmp_path: Path) -> None:
+    fit(small(), [IMAGES]).save_checkpoint(tmp_path / "model.ckpt")
+    old = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    del old["hyper_parameters"]["input_scale"], old["hyper_parameters"]["noise_warmup"]
+    torch.save(old, tmp_path / "old.ckpt")
+    loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "old.ckpt")
+    assert (loaded.input_scale, loaded.noise_warmup) == (1.0, 0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:

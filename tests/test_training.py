@@ -15,6 +15,8 @@ from dae_lightning.history import History
 from dae_lightning.training import make_data, train
 from tests.conftest import Run, Settings, weights
 
+TRICKS = ("input_scale=0.5", "output_bias=mean_image", "noise_warmup=20")
+
 
 def rows(folder: Path) -> list[dict[str, float]]:
     with (folder / "metrics.csv").open() as file:
@@ -108,11 +110,11 @@ def test_an_epoch_without_validation_has_no_validation_in_its_row(settings: Sett
         assert [bool(row["val/denoising/bce"]) for row in csv.DictReader(file)] == [False, True, False]
 
 
-@pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
-def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
-    many = run("many", f"optim={optim}", "steps_per_execution=50")
-    assert same_weights(many, run("one", f"optim={optim}", "steps_per_execution=1"))
-    assert same_weights(many, run("four", f"optim={optim}", "steps_per_execution=4"))
+@pytest.mark.parametrize("recipe", [["optim=adam"], ["optim=adam_onecycle", *TRICKS]])
+def test_steps_per_execution_changes_no_bit(run: Run, recipe: list[str]) -> None:
+    many = run("many", *recipe, "steps_per_execution=50")
+    assert same_weights(many, run("one", *recipe, "steps_per_execution=1"))
+    assert same_weights(many, run("four", *recipe, "steps_per_execution=4"))
 
 
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
@@ -155,6 +157,20 @@ def test_a_checkpoint_of_another_latent_is_not_gone_on_with(run: Run) -> None:
     folder = run("run")
     with pytest.raises(CheckpointError, match="has latent 6, but the settings and data ask for 7"):
         run("run", "latent=7", checkpoint=folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_checkpoint_of_another_input_scale_is_not_gone_on_with(run: Run) -> None:
+    folder = run("run")
+    with pytest.raises(CheckpointError, match=r"has input_scale 1.0, but the settings and data ask for 0.5"):
+        run("run", "input_scale=0.5", checkpoint=folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_training_may_start_at_the_mean_of_its_images(settings: Settings, tmp_path: Path) -> None:
+    data = make_data(settings())
+    data.setup()
+    train(settings("output_bias=mean_image", "optim.lr=1e-12", "trainer.max_epochs=1"), tmp_path)
+    started = weights(tmp_path)["decoder.bias"].sigmoid().view(12, 12)
+    torch.testing.assert_close(started, data.train.images.double().mean(0).div(255).float())
 
 
 def test_a_one_cycle_run_cannot_be_made_longer(run: Run) -> None:

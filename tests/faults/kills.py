@@ -106,7 +106,8 @@ class Kills:
 
     def at_random(self, most: int) -> KilledRun:
         """A run that is killed again and again, at most so often, wherever it is."""
-        killed, kills = self._fresh(), []
+        killed = self._fresh()
+        kills: list[Kill] = []
         while len(kills) < most:
             begun = saved_step(killed)
             process = self._start(killed)
