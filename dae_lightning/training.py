@@ -118,7 +118,7 @@ def make_data(settings: config.Train) -> ImageDataModule:
 
 def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> DenoisingAutoencoder:
     """The model that the configuration asks for, with its initial weights."""
-    return DenoisingAutoencoder(
+    model = DenoisingAutoencoder(
         input_shape,
         settings.latent,
         asdict(settings.noise),
@@ -126,6 +126,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.seed,
         settings.eval_seed,
     )
+    model.cuda_graph = settings.trainer.cuda_graph
+    return model
 
 
 def make_trainer(
@@ -137,6 +139,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """Lightning's Trainer with the configured flags and what this project does in its own way."""
     flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
+    del flags["cuda_graph"]  # the model's
     if flags["enable_progress_bar"]:
         callbacks = [*callbacks, TrainingBar()]
     logger: Any = False

@@ -114,6 +114,12 @@ def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
     assert same_weights(many, run("four", f"optim={optim}", "steps_per_execution=4"))
 
 
+def test_steps_per_execution_changes_no_bit_under_autocast(run: Run) -> None:
+    """Autocast keeps the weights that it has cast: within a chunk, later steps would see those of the first."""
+    many = run("many", "trainer.precision=bf16-mixed", "steps_per_execution=50")
+    assert same_weights(many, run("one", "trainer.precision=bf16-mixed", "steps_per_execution=1"))
+
+
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
     run: Run, tmp_path: Path, optim: str, monkeypatch: pytest.MonkeyPatch
