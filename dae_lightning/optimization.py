@@ -74,7 +74,6 @@ class ChunkOptimization(LightningModule):
         """What takes a step, one and the same for the whole fit: this function, or its recording."""
 
         def step(noisy: Tensor, clean: Tensor) -> Tensor:
-            torch.clear_autocast_cache()  # Lightning's autocast spans the chunk: it would keep the first step's weights
             loss = self.loss(noisy, clean)
             if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
                 self._check_finite(loss.item(), self.trainer.global_step)

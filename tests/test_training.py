@@ -115,7 +115,7 @@ def test_steps_per_execution_changes_no_bit(run: Run, optim: str) -> None:
 
 
 def test_steps_per_execution_changes_no_bit_under_autocast(run: Run) -> None:
-    """Autocast keeps the weights that it has cast: within a chunk, later steps would see those of the first."""
+    """Torch's autocast keeps the weights that it has cast until it ends; Lightning's, which spans a chunk, must not."""
     many = run("many", "trainer.precision=bf16-mixed", "steps_per_execution=50")
     assert same_weights(many, run("one", "trainer.precision=bf16-mixed", "steps_per_execution=1"))
 
