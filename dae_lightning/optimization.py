@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import config
+from dae_lightning.data.datamodule import as_float
 from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.graphs import RecordedStep
 from dae_lightning.optim import make_optimizer
@@ -46,23 +47,23 @@ class ChunkOptimization(LightningModule):
     def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several.
 
-        They are checked in the first Lightning step of an epoch only: it takes time.
+        Bytes become floats here, batch by batch. They are checked in the first Lightning step of an epoch only.
         """
         # torch's own optimiser: Lightning's wrappers round backward() and step() take a tenth of a step's time
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         schedule: Any = self.lr_schedulers()
         batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if batch_idx == 0:
-            for clean in batches:
-                self.check_batch(clean)
+            for images in batches:
+                self.check_batch(as_float(images))
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # of trainer.global_step
         step = first_step = self.trainer.global_step
         take_step = self._take_step(optimizer)
         losses = []
-        for clean in batches:
+        for images in batches:
             if step == self.trainer.max_steps:
                 break
-            losses.append(take_step(*self.example(clean, step)))
+            losses.append(take_step(*self.example(as_float(images), step)))
             progress.increment_ready()
             progress.increment_completed()
             if schedule is not None:
