@@ -34,7 +34,7 @@ def main(root: str, rounds: int) -> bool:
     for _ in range(rounds):
         turns = (
             list(bare(on_device)),
-            ours(data, "gpu", "trainer.cuda_graph=false").epochs,
+            ours(data, "gpu", "cuda_graph=false").epochs,
             ours(data, "gpu").epochs,
             ours(long, "gpu").epochs,
         )

@@ -119,7 +119,6 @@ class Trainer:
     max_epochs: Count
     precision: Literal["32-true", "bf16-mixed"]
     enable_progress_bar: bool
-    cuda_graph: bool = True  # ours, not Lightning's; runs that began without the key go on
     benchmark: bool | None = None
     check_val_every_n_epoch: Count | None = None
     detect_anomaly: bool | None = None
@@ -175,6 +174,7 @@ class Train:
     optim: Optim
     trainer: Trainer
     logger: Logger
+    cuda_graph: bool = True  # runs that began before there was this key go on
 
 
 @dataclass(frozen=True)

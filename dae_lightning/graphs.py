@@ -81,7 +81,7 @@ def capture(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise TrainingError(
-            f"the training step cannot be recorded as a CUDA graph ({reason}): trainer.cuda_graph=false trains without"
+            f"the training step cannot be recorded as a CUDA graph ({reason}): cuda_graph=false trains without"
         ) from error
     return graph.replay, loss
 

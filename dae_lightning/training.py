@@ -126,7 +126,7 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.seed,
         settings.eval_seed,
     )
-    model.cuda_graph = settings.trainer.cuda_graph
+    model.cuda_graph = settings.cuda_graph
     return model
 
 
@@ -139,7 +139,6 @@ def make_trainer(
 ) -> pl.Trainer:
     """Lightning's Trainer with the configured flags and what this project does in its own way."""
     flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
-    del flags["cuda_graph"]  # the model's
     if flags["enable_progress_bar"]:
         callbacks = [*callbacks, TrainingBar()]
     logger: Any = False

@@ -82,19 +82,19 @@ def test_every_size_of_a_batch_is_recorded_once(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_what_cannot_be_recorded_names_the_way_out() -> None:
-    with pytest.raises(TrainingError, match="cannot be recorded as a CUDA graph .*: trainer.cuda_graph=false trains"):
+    with pytest.raises(TrainingError, match="cannot be recorded as a CUDA graph .*: cuda_graph=false trains"):
         graphs.capture(lambda: torch.zeros(()))
 
 
 def test_the_key_reaches_the_model(settings: Settings) -> None:
     assert make_model(settings(), (2,)).cuda_graph
-    assert not make_model(settings("trainer.cuda_graph=false"), (2,)).cuda_graph
+    assert not make_model(settings("cuda_graph=false"), (2,)).cuda_graph
 
 
 @gpu
 def test_a_step_that_waits_for_the_gpu_cannot_be_recorded() -> None:
     value = torch.zeros((), device="cuda")
-    with pytest.raises(TrainingError, match="cannot be recorded as a CUDA graph .*: trainer.cuda_graph=false trains"):
+    with pytest.raises(TrainingError, match="cannot be recorded as a CUDA graph .*: cuda_graph=false trains"):
         graphs.capture(lambda: value + value.item())
 
 
@@ -102,7 +102,7 @@ def test_a_step_that_waits_for_the_gpu_cannot_be_recorded() -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_with_and_without_graphs_the_weights_are_the_same(run: Run, precision: str) -> None:
     overrides = ("trainer=gpu", EXACT, f"trainer.precision={precision}")
-    replayed, launched = run("replayed", *overrides), run("launched", *overrides, "trainer.cuda_graph=false")
+    replayed, launched = run("replayed", *overrides), run("launched", *overrides, "cuda_graph=false")
     assert differing_bits(trained(replayed), trained(launched)) == 0
 
 
@@ -118,7 +118,7 @@ def test_a_run_on_the_gpu_is_equal_to_itself_however_many_steps_are_executed(run
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_the_recorded_rate_follows_its_schedule(run: Run, optim: str) -> None:
     overrides = ("trainer=gpu", f"optim={optim}")
-    replayed, launched = run("replayed", *overrides), run("launched", *overrides, "trainer.cuda_graph=false")
+    replayed, launched = run("replayed", *overrides), run("launched", *overrides, "cuda_graph=false")
     for left, right in zip(*(torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"].values()
                              for f in (replayed, launched)), strict=True):  # fmt: skip
         torch.testing.assert_close(left, right)
