@@ -177,6 +177,7 @@ class Train:
     optim: Optim
     trainer: Trainer
     logger: Logger
+    cuda_graph: bool = True  # runs that began before there was this key go on
 
 
 @dataclass(frozen=True)

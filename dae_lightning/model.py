@@ -17,7 +17,7 @@ from dae_lightning.metrics import TASKS, ImageQuality
 from dae_lightning.noise import Noise, corrupt_each, make_noise
 from dae_lightning.optim import NOTEBOOK_ADAM, check_optim
 from dae_lightning.optimization import ChunkOptimization
-from dae_lightning.randomness import derive, generator
+from dae_lightning.randomness import generator
 from dae_lightning.reading import read_checkpoint
 from dae_lightning.schema import Positive, Seed, Size, check
 
@@ -156,11 +156,15 @@ class DenoisingAutoencoder(ChunkOptimization):
 
     # --- training -------------------------------------------------------------------------------------------
 
-    def loss(self, clean: Tensor, step: int) -> Tensor:
-        """The training loss of a batch; its noise is a function of (seed, step)."""
-        noisy = self.noise(clean, torch.Generator(self.device).manual_seed(derive(self.seed, "noise", step)))
+    def example(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """A batch with noise that is a function of (seed, step), and without."""
+        noisy = self.noise(clean, generator(self.seed, "noise", step, device=self.device))
         if step < self.noise_warmup:
             noisy = clean.lerp(noisy, 0.5 + 0.5 * step / self.noise_warmup)
+        return noisy, clean
+
+    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """BCE of what is made of the noisy images against the clean ones."""
         return bce_with_logits(self.decode_logits(self.encode(noisy)), clean)
 
     def check_batch(self, clean: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Manual optimisation: one Lightning step takes several optimiser steps, because a fit's time goes into the former."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,24 +10,34 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import config
+from dae_lightning.data.datamodule import as_float
 from dae_lightning.errors import CheckpointError, TrainingError
+from dae_lightning.graphs import RecordedStep
 from dae_lightning.optim import make_optimizer
 
 
 class ChunkOptimization(LightningModule):
     """A LightningModule that takes one optimiser step per batch of a chunk.
 
-    The model that derives from it gives `loss` and `check_batch`, and calls `__init__` with its optimiser's settings.
+    The model that derives from it gives `example`, `loss` and `check_batch`, and calls `__init__` with its optimiser's
+    settings. On a GPU its steps are replayed as a CUDA graph, unless `cuda_graph` is set to False.
     """
+
+    cuda_graph = True
 
     def __init__(self, optim: config.Optim) -> None:
         super().__init__()
         self.optim = optim
         self.automatic_optimization = False
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
+        self._recorded: RecordedStep | None = None
 
-    def loss(self, clean: Tensor, step: int) -> Tensor:
-        """The mean loss of a batch (B, *input_shape) in the fit's optimiser step `step`, a scalar with gradients."""
+    def example(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """What the loss of the optimiser step `step` is taken of: the batch (B, *input_shape), noisy and clean."""
+        raise NotImplementedError
+
+    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar with gradients; a function of its arguments and the weights alone."""
         raise NotImplementedError
 
     def check_batch(self, clean: Tensor) -> None:
@@ -37,36 +47,51 @@ class ChunkOptimization(LightningModule):
     def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several.
 
-        They are checked in the first Lightning step of an epoch only: it takes time.
+        Bytes become floats here, batch by batch. They are checked in the first Lightning step of an epoch only.
         """
         # torch's own optimiser: Lightning's wrappers round backward() and step() take a tenth of a step's time
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         schedule: Any = self.lr_schedulers()
         batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if batch_idx == 0:
-            for clean in batches:
-                self.check_batch(clean)
+            for images in batches:
+                self.check_batch(as_float(images))
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # of trainer.global_step
         step = first_step = self.trainer.global_step
+        take_step = self._take_step(optimizer)
         losses = []
-        for clean in batches:
+        for images in batches:
             if step == self.trainer.max_steps:
                 break
-            loss = self.loss(clean, step)
-            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
-                self._check_finite(loss.item(), step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            losses.append(take_step(*self.example(as_float(images), step)))
             progress.increment_ready()
             progress.increment_completed()
             if schedule is not None:
                 schedule.step()
-            losses.append(loss.detach())
             step += 1
         return self._account(torch.stack(losses), first_step, sum(map(len, batches[: len(losses)])))
 
+    def _take_step(self, optimizer: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        """What takes a step, one and the same for the whole fit: this function, or its recording."""
+
+        def step(noisy: Tensor, clean: Tensor) -> Tensor:
+            loss = self.loss(noisy, clean)
+            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
+                self._check_finite(loss.item(), self.trainer.global_step)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        replay = self.cuda_graph and self.device.type == "cuda" and self.trainer.world_size == 1
+        if not replay or torch.is_anomaly_enabled():  # which reads every value, and so waits
+            return step
+        if self._recorded is None:
+            self._recorded = RecordedStep(step, optimizer)
+        return self._recorded
+
     def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
+        # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
         if not losses.isfinite().all():
             first = int(losses.isfinite().logical_not().nonzero()[0])
             self._check_finite(losses[first].item(), first_step + first)
@@ -108,7 +133,11 @@ class ChunkOptimization(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
 
+    def on_train_end(self) -> None:
+        self._recorded = None  # it is of this fit's optimiser and of the weights' place
+
     def on_train_start(self) -> None:
+        self._recorded = None
         schedule = self.lr_schedulers()
         if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self._total_steps()):
             raise CheckpointError(

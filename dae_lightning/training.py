@@ -121,7 +121,7 @@ def make_data(settings: config.Train) -> ImageDataModule:
 
 def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> DenoisingAutoencoder:
     """The model that the configuration asks for, with its initial weights."""
-    return DenoisingAutoencoder(
+    model = DenoisingAutoencoder(
         input_shape,
         settings.latent,
         asdict(settings.noise),
@@ -131,6 +131,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.input_scale,
         settings.noise_warmup,
     )
+    model.cuda_graph = settings.cuda_graph
+    return model
 
 
 def make_trainer(

@@ -117,6 +117,12 @@ def test_steps_per_execution_changes_no_bit(run: Run, recipe: list[str]) -> None
     assert same_weights(many, run("four", *recipe, "steps_per_execution=4"))
 
 
+def test_steps_per_execution_changes_no_bit_under_autocast(run: Run) -> None:
+    """Torch's autocast keeps the weights that it has cast until it ends; Lightning's, which spans a chunk, must not."""
+    many = run("many", "trainer.precision=bf16-mixed", "steps_per_execution=50")
+    assert same_weights(many, run("one", "trainer.precision=bf16-mixed", "steps_per_execution=1"))
+
+
 @pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
 def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
     run: Run, tmp_path: Path, optim: str, monkeypatch: pytest.MonkeyPatch

@@ -13,12 +13,13 @@ from tests.faults.processes import Training, before, small
 
 def poison(step: int) -> None:
     """Within this process, the loss of a step (from 0) becomes nan."""
-    loss = DenoisingAutoencoder.loss
+    example = DenoisingAutoencoder.example
 
-    def poisoned(self: DenoisingAutoencoder, clean: torch.Tensor, number: int) -> torch.Tensor:
-        return loss(self, clean, number) * (float("nan") if number == step else 1)
+    def poisoned(self: DenoisingAutoencoder, clean: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        noisy, clean = example(self, clean, number)
+        return noisy * (float("nan") if number == step else 1), clean
 
-    DenoisingAutoencoder.loss = poisoned  # type: ignore[method-assign]
+    DenoisingAutoencoder.example = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("optim", "rate"), [("adam", "0.001"), ("adam_onecycle", r"0\.00\d+")])
