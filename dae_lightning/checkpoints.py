@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from dae_lightning import config
 from dae_lightning.archive import write_archive
+from dae_lightning.distributed import highest
 from dae_lightning.errors import TrainingError
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.reading import read_checkpoint
@@ -42,7 +43,7 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # behind the last batch the epoch's end comes next, with its validation; it saves
-        if not trainer.is_last_batch and (self.stop.signum is not None or self._due(trainer.global_step)):
+        if not trainer.is_last_batch and any(self._agree(trainer, self._due(trainer.global_step))):
             self._save(trainer, "last.ckpt")
             self.stop.raise_if_received()
 
@@ -54,7 +55,14 @@ class Checkpoints(Checkpoint):
         if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
+        self._agree(trainer)
         self.stop.raise_if_received()
+
+    def _agree(self, trainer: Trainer, due: bool = False) -> tuple[bool, bool]:
+        """Whether any rank was told to stop, or finds a checkpoint due: their clocks differ, and they save together."""
+        signum, due_anywhere = highest(trainer, self.stop.signum or 0, due)
+        self.stop.signum = signum or None
+        return bool(signum), bool(due_anywhere)
 
     def _due(self, step: int) -> bool:
         seconds, steps = self.when.every_seconds, self.when.every_n_steps

@@ -140,8 +140,9 @@ class DenoisingAutoencoder(ChunkOptimization):
     # --- training -------------------------------------------------------------------------------------------
 
     def loss(self, clean: Tensor, step: int) -> Tensor:
-        """The training loss of a batch; its noise is a function of (seed, step)."""
+        """The training loss of a batch; its noise, that of the whole batch on every rank, is one of (seed, step)."""
         noisy = self.noise(clean, torch.Generator(self.device).manual_seed(derive(self.seed, "noise", step)))
+        clean, noisy = self.share(clean), self.share(noisy)
         return bce_with_logits(self.decode_logits(self.encode(noisy)), clean)
 
     def check_batch(self, clean: Tensor) -> None:
@@ -154,7 +155,7 @@ class DenoisingAutoencoder(ChunkOptimization):
         self._noisy_val.clear()  # another fit may come with other images
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        clean, indices = batch
+        clean, indices = map(self.share, batch)
         # the draw is the same in every epoch, and making it takes as long as the rest of the validation
         if batch_idx not in self._noisy_val:
             self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)

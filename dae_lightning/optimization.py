@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import config
+from dae_lightning.distributed import average, share
 from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.optim import make_optimizer
+from dae_lightning.ranks import Rank
 
 
 class ChunkOptimization(LightningModule):
@@ -24,11 +26,19 @@ class ChunkOptimization(LightningModule):
         super().__init__()
         self.optim = optim
         self.automatic_optimization = False
+        self._rank = Rank()
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
 
     def loss(self, clean: Tensor, step: int) -> Tensor:
-        """The mean loss of a batch (B, *input_shape) in the fit's optimiser step `step`, a scalar with gradients."""
+        """The mean loss of a batch (B, *input_shape) in the fit's optimiser step `step`, a scalar with gradients.
+
+        Of several processes that train together each takes its own rows: see `share`.
+        """
         raise NotImplementedError
+
+    def share(self, images: Tensor) -> Tensor:
+        """This process's rows of a batch: all, unless several train together."""
+        return images if self._rank.size == 1 else share(images, self._rank)
 
     def check_batch(self, clean: Tensor) -> None:
         """Raise TypeError or ValueError for images that cannot be trained on."""
@@ -53,10 +63,13 @@ class ChunkOptimization(LightningModule):
             if step == self.trainer.max_steps:
                 break
             loss = self.loss(clean, step)
-            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
-                self._check_finite(loss.item(), step)
+            if self._rank.size == 1:
+                self._check_early(loss, step)
             optimizer.zero_grad()
             loss.backward()
+            if self._rank.size > 1:  # gradients and loss of the whole batch
+                loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
+                self._check_early(loss, step)
             optimizer.step()
             progress.increment_ready()
             progress.increment_completed()
@@ -65,6 +78,10 @@ class ChunkOptimization(LightningModule):
             losses.append(loss.detach())
             step += 1
         return self._account(torch.stack(losses), first_step, sum(map(len, batches[: len(losses)])))
+
+    def _check_early(self, loss: Tensor, step: int) -> None:
+        if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
+            self._check_finite(loss.item(), step)
 
     def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
         if not losses.isfinite().all():
@@ -107,6 +124,12 @@ class ChunkOptimization(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
+
+    def on_fit_start(self) -> None:
+        self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
+
+    def on_fit_end(self) -> None:
+        self._rank = Rank()  # whoever tests this model does so alone
 
     def on_train_start(self) -> None:
         schedule = self.lr_schedulers()
