@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 from torch.nn import Parameter
 
 from dae_lightning.errors import LostRankError, TrainingError
@@ -27,6 +26,9 @@ from dae_lightning.ranks import Rank, by_torchrun
 
 LOADING = timedelta(minutes=30)  # in which every rank must have got to its first step: one may have to download
 ANSWER = timedelta(seconds=20)  # in which every rank must answer from then on
+
+
+c10d: Any = distributed  # mypy knows few of its names
 
 
 class World:
@@ -70,7 +72,7 @@ class World:
             self._store.wait([f"ready {number}" for number in range(self.rank.size)])
             distributed.init_process_group(
                 "nccl" if device == "cuda" else "gloo",
-                store=PrefixStore("group", self._store),
+                store=c10d.PrefixStore("group", self._store),
                 rank=self.rank.number,
                 world_size=self.rank.size,
                 timeout=ANSWER,
@@ -84,7 +86,7 @@ class World:
         distributed.destroy_process_group()
 
 
-def _rendezvous() -> Store:
+def _rendezvous() -> Any:
     """The ranks' common notice board; the first rank keeps it, or who has started them."""
     if not by_torchrun():
         slurm = SLURMEnvironment()
@@ -92,9 +94,9 @@ def _rendezvous() -> Store:
         for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), Rank.of_this_process() or Rank(), strict=True):
             os.environ[name] = str(value)
         os.environ |= {"GROUP_RANK": os.environ["SLURM_NODEID"], "TORCHELASTIC_RUN_ID": os.environ["SLURM_JOB_ID"]}
-    store, _, _ = next(rendezvous("env://", timeout=LOADING))
+    store, _, _ = next(c10d.rendezvous("env://", timeout=LOADING))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return PrefixStore(f"dae {attempt}", store)
+    return c10d.PrefixStore(f"dae {attempt}", store)
 
 
 def _lost(rank: Rank, error: Exception) -> LostRankError:
@@ -127,10 +129,9 @@ def average(loss: Tensor, parameters: Iterable[Parameter], rows: int, whole: int
     else:
         flat.zero_()  # the mean of nothing is nan
     distributed.all_reduce(flat)
-    *sums, total_loss = flat.split([part.numel() for part in (*gradients, loss)])
-    for gradient, total in zip(gradients, sums, strict=True):
+    for gradient, total in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(total.view_as(gradient))
-    return total_loss.view(())
+    return flat[-1]
 
 
 def highest(trainer: Trainer, *values: int) -> list[int]:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.distributed.distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
 from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, stop_at_once

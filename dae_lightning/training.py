@@ -90,7 +90,7 @@ def _train(
         stop.raise_if_received()  # in the instant behind the last epoch's end
     if not world.first:
         return math.nan  # the first one does the rest, alone
-    if world.rank.size > 1:
+    if settings.trainer.strategy is not None:
         alone = replace(settings.trainer, strategy=None, devices=1, num_nodes=None)
         trainer = make_trainer(replace(settings, trainer=alone), accelerator, folder, data, [])
 
