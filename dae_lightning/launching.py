@@ -70,7 +70,7 @@ def launch(size: int, task: Callable[[], float]) -> float:
             process.join()
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-    return _outcome(failed, [answer.recv() if answer.poll() else None for answer in answers])
+    return _outcome(failed, [_received(answer) for answer in answers])
 
 
 def _run(task: Callable[[], float], environment: dict[str, str], threads: int, told: Any) -> None:
@@ -124,7 +124,16 @@ def _await(processes: list[Any]) -> None:
                 deadline = time.monotonic() + GRACE
 
 
+def _received(answer: Any) -> float | Exception | None:
+    try:
+        told: float | Exception = answer.recv()
+    except EOFError:  # it had no time to answer
+        return None
+    return told
+
+
 def _outcome(failed: list[Any], answers: list[Any]) -> float:
+    """What came of it, once all have ended."""
     if not failed:
         return float(answers[0])
     for process in failed:
