@@ -23,7 +23,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
 from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, stop_at_once
 
-GRACE = 5.0  # seconds in which the others may end by themselves when one has failed
+GRACE = 5.0  # seconds in which the others may end by themselves when one has failed or was told to stop
 
 
 def launch(size: int, task: Callable[[], float]) -> float:
@@ -111,17 +111,17 @@ def _pass_on_signals(processes: list[Any]) -> None:
 
 
 def _await(processes: list[Any]) -> None:
-    """Wait for the end of all, or until one has failed and its time of grace is over."""
+    """Wait for the end of all; once one has died no longer, once one has failed as long as its error needs to spread."""
     running, deadline = {process.sentinel: process for process in processes}, None
     while running:
         ended = wait(list(running), None if deadline is None else max(0, deadline - time.monotonic()))
-        if not ended:
-            return
         for sentinel in ended:
             process = running.pop(sentinel)
             process.join()
-            if process.exitcode and deadline is None:
-                deadline = time.monotonic() + GRACE
+            if process.exitcode:
+                deadline = deadline or time.monotonic() + (GRACE if process.exitcode > 0 else 0)
+        if not ended:
+            return
 
 
 def _received(answer: Any) -> float | Exception | None:
