@@ -139,9 +139,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         if self.strategy is None and isinstance(self.devices, int) and self.devices > 1:
-            raise ConfigError(f"devices={self.devices}: trainer=ddp trains on more than one")
+            raise ConfigError(f"devices={self.devices}: one process trains on one; trainer=ddp starts more")
         if self.strategy is None and self.num_nodes is not None:
-            raise ConfigError(f"num_nodes={self.num_nodes}: trainer=ddp trains on more than one machine")
+            raise ConfigError(f"num_nodes={self.num_nodes}: only trainer=ddp trains on several machines")
         if self.strategy is not None and not isinstance(self.devices, int):
             raise ConfigError(f"devices={list(self.devices)}: trainer=ddp takes how many, and not which")
 

@@ -49,16 +49,21 @@ def launch(size: int, task: Callable[[], float]) -> float:
     }
     threads = max(1, torch.get_num_threads() // size)
     processes, answers, handlers = [], [], {signum: signal.getsignal(signum) for signum in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until somebody can do what they ask for
     try:
         for number in range(size):
             answer, told = fork.Pipe(duplex=False)
             environment = given | {"RANK": str(number), "LOCAL_RANK": str(number)}
             process = fork.Process(target=_run, args=(task, environment, threads, told), name=f"rank {number}")
-            process.start()
+            # by a thread of its own: forked, one that has used OpenMP waits for ever for its helpers (libgomp)
+            forking = threading.Thread(target=process.start)
+            forking.start()
+            forking.join()
             told.close()
             processes.append(process)
             answers.append(answer)
         _pass_on_signals(processes)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         # in the parent, behind the forks: the store is a thread
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
         _await(processes)
@@ -70,18 +75,20 @@ def launch(size: int, task: Callable[[], float]) -> float:
             process.join()
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return _outcome(failed, [_received(answer) for answer in answers])
 
 
 def _run(task: Callable[[], float], environment: dict[str, str], threads: int, told: Any) -> None:
     """In the new process."""
-    os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
-    stop_at_once()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(environment)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads)
     try:
+        os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
+        stop_at_once()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        os.environ.update(environment)
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(threads)
         told.send(task())
     except Interrupted as stop:
         sys.exit(stop.status)
@@ -111,7 +118,7 @@ def _pass_on_signals(processes: list[Any]) -> None:
 
 
 def _await(processes: list[Any]) -> None:
-    """Wait for the end of all; once one has died no longer, once one has failed as long as its error needs to spread."""
+    """Wait for the end of all; no longer once one has died, or one has failed and the others had time to hear of it."""
     running, deadline = {process.sentinel: process for process in processes}, None
     while running:
         ended = wait(list(running), None if deadline is None else max(0, deadline - time.monotonic()))

@@ -68,7 +68,7 @@ def _train(
     folder, checkpoint = world.agree(folder, checkpoint)
     if world.first:
         remove_partial(folder)
-    accelerator = _accelerator(settings, world.rank)
+    accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
     data.setup()
@@ -218,7 +218,7 @@ def _test_pairs(model: DenoisingAutoencoder, data: ImageDataModule, batches: int
         yield clean, model.corrupt_fixed(clean, indices)
 
 
-def _accelerator(settings: config.Train, rank: Rank) -> str:
+def _accelerator(settings: config.Train) -> str:
     """Lightning's "auto" would take other accelerators too, on which this project has never run."""
     wanted = settings.trainer.accelerator
     if wanted == "gpu" and not torch.cuda.is_available():
@@ -226,7 +226,10 @@ def _accelerator(settings: config.Train, rank: Rank) -> str:
     devices = settings.trainer.devices
     if wanted != "cpu" and torch.cuda.is_available():
         if isinstance(devices, int) and devices > (count := torch.cuda.device_count()):
-            raise TrainingError(f"trainer.devices={devices}: torch sees {count} GPU here, and a process takes one each")
+            raise TrainingError(
+                f"trainer.devices={devices}: a process takes a GPU each, and torch sees {count} here; "
+                f"trainer.accelerator=cpu needs none"
+            )
         return "cuda"
     if not isinstance(devices, int):
         raise TrainingError(f"trainer.devices={list(devices)}: names a GPU, but this run is on the CPU")

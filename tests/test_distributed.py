@@ -111,8 +111,8 @@ def test_two_ranks_give_one_result_bit_by_bit(run: Run) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.devices=2"], "trainer.devices=2: trainer=ddp trains on more than one"),
-        (["+trainer.num_nodes=2"], "trainer.num_nodes=2: trainer=ddp trains on more than one machine"),
+        (["trainer.devices=2"], "trainer.devices=2: one process trains on one; trainer=ddp starts more"),
+        (["+trainer.num_nodes=2"], "trainer.num_nodes=2: only trainer=ddp trains on several machines"),
         ([*TWO, "trainer.devices=[1]"], r"trainer.devices=\[1\]: trainer=ddp takes how many, and not which"),
         ([*TWO, "batch_size=1"], "batch_size=1: is shared by all 2 processes of trainer=ddp, an image each at least"),
         (["trainer=ddp", "trainer.num_nodes=3", "batch_size=5"], "batch_size=5: is shared by all 6 processes"),
