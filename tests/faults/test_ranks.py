@@ -62,7 +62,7 @@ def assert_goes_on(folder: Path, whole: list[bytes], *changes: str) -> None:
     assert differing_bits(outcome(folder), whole) == 0
 
 
-@pytest.mark.parametrize(("number", "step"), [(0, 20), (1, 1), (1, 30)])
+@pytest.mark.parametrize(("number", "step"), [pytest.param(0, 20, marks=pytest.mark.slow), (1, 1), (1, 30)])
 def test_a_rank_that_is_killed_brings_the_run_down_and_it_goes_on_bit_by_bit(
     tmp_path: Path, idx_root: Path, whole: list[bytes], number: int, step: int
 ) -> None:
@@ -93,8 +93,9 @@ def test_when_the_command_is_killed_its_ranks_end_and_it_goes_on_bit_by_bit(
     assert_goes_on(folder, whole, "trainer.max_epochs=3")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("name", "nth"), [("validation_step", 2), ("loss", 20)])
+@pytest.mark.parametrize(
+    ("signum", "name", "nth"), [(signal.SIGINT, "validation_step", 2), (signal.SIGTERM, "loss", 20)]
+)
 def test_a_signal_to_the_command_stops_all_ranks_at_one_step_and_loses_nothing(
     tmp_path: Path, idx_root: Path, whole: list[bytes], signum: signal.Signals, name: str, nth: int
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_in_one_line(tmp_path: P
     assert all(bool(value.isfinite().all()) for value in weights(folder).values())
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_told_of(tmp_path: Path, idx_root: Path) -> None:
     def prepare() -> None:
         distributed.ANSWER, launching.GRACE = timedelta(seconds=3), 0.1
@@ -158,7 +160,7 @@ def test_a_rank_that_hangs_is_told_of(tmp_path: Path, idx_root: Path) -> None:
     assert last.startswith("error: rank 0: another rank has died, or not answered for 3 s ("), run.said
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_unforeseen_error_on_one_rank_is_shown_and_is_the_runs(tmp_path: Path, idx_root: Path, number: int) -> None:
     def fail() -> None:
         raise KeyError("a bug")
@@ -181,7 +183,7 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, idx_root: Path) -> None
 
 
 def test_every_job_of_a_sweep_has_its_own_ranks(tmp_path: Path, idx_root: Path) -> None:
-    jobs = ("seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${hydra.job.num}")
+    jobs = ("seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${hydra.job.num}")
     train = training._train
 
     def fault() -> None:
@@ -189,9 +191,19 @@ def test_every_job_of_a_sweep_has_its_own_ranks(tmp_path: Path, idx_root: Path) 
 
     sweep = Training(tmp_path, "-m", *two(idx_root, *jobs, "trainer.max_epochs=1"), prepare=fault)
     assert sweep.status() == 1
-    for number in range(2):
-        assert f"error: job_{number}: rank {number} was ended by SIGKILL\n" in sweep.said
-    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/results.json")] == ["job_2"]
+    assert "error: job_0: rank 1 was ended by SIGKILL\n" in sweep.said
+    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/results.json")] == ["job_1"]
+
+
+def test_a_process_that_has_computed_on_several_threads_can_start_ranks(tmp_path: Path, idx_root: Path) -> None:
+    """Its helpers (OpenMP's) are not there in a process forked from it."""
+
+    def compute() -> None:
+        torch.set_num_threads(2)
+        torch.rand(2_000_000).exp()
+
+    run = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1"), prepare=compute)
+    assert run.status() == 0, run.said
 
 
 # --- started from outside: by torchrun, by srun ------------------------------------------------------------------
@@ -243,6 +255,7 @@ def test_ranks_started_from_outside_are_one_run_in_one_folder(tmp_path: Path, id
     assert ranks[1].said == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", STARTERS)
 def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
     tmp_path: Path, idx_root: Path, whole: list[bytes], by: str
