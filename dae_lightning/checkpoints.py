@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from dae_lightning import config
 from dae_lightning.archive import write_archive
+from dae_lightning.distributed import highest
 from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
 from dae_lightning.model import DenoisingAutoencoder
@@ -43,7 +44,7 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # behind the last batch the epoch's end comes next, with its validation; it saves
-        if not trainer.is_last_batch and (self.stop.signum is not None or self._due(trainer.global_step)):
+        if not trainer.is_last_batch and any(self._agree(trainer, self._due(trainer.global_step))):
             self._save(trainer, "last.ckpt")
             self.stop.raise_if_received()
 
@@ -55,7 +56,14 @@ class Checkpoints(Checkpoint):
         if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
+        self._agree(trainer)
         self.stop.raise_if_received()
+
+    def _agree(self, trainer: Trainer, due: bool = False) -> tuple[bool, bool]:
+        """Whether any rank was told to stop, or finds a checkpoint due: their clocks differ, and they save together."""
+        signum, due_anywhere = highest(trainer, self.stop.signum or 0, due)
+        self.stop.signum = signum or None
+        return bool(signum), bool(due_anywhere)
 
     def _due(self, step: int) -> bool:
         seconds, steps = self.when.every_seconds, self.when.every_n_steps
@@ -66,7 +74,7 @@ class Checkpoints(Checkpoint):
         if not all(bool(value.isfinite().all()) for value in trainer.lightning_module.parameters()):
             raise TrainingError(f"the weights after step {trainer.global_step} are not finite: lower optim.lr")
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            if name == "last.ckpt":
+            if name == "last.ckpt" and trainer.is_global_zero:
                 keep(self.folder / name, "previous.ckpt")
             trainer.save_checkpoint(self.folder / name, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

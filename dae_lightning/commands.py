@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dae_lightning import config
@@ -13,6 +14,7 @@ from dae_lightning.command_line import checked, run_command
 from dae_lightning.errors import ConfigError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
+from dae_lightning.ranks import check_start
 from dae_lightning.run_folders import find_checkpoint, to_resume
 from dae_lightning.signals import Interrupted
 
@@ -27,6 +29,10 @@ def _train(cfg: DictConfig) -> float:
         cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
     settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if check_start(settings.trainer, sweep=HydraConfig.get().mode == RunMode.MULTIRUN) > 0:
+        from dae_lightning import training
+
+        return training.train(settings, folder)  # the first rank has the folder, and says where it goes on from
     with sole_use(folder):
         checkpoint = to_resume(settings.resume, folder)
         try:

@@ -115,7 +115,7 @@ class Trainer:
     """
 
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Literal[1] | tuple[Size]
+    devices: Count | tuple[Size]  # how many on each machine; or, as in [1], which GPU
     max_epochs: Count
     precision: Literal["32-true", "bf16-mixed"]
     enable_progress_bar: bool
@@ -132,8 +132,23 @@ class Trainer:
     log_every_n_steps: Size | None = None
     max_steps: Count | None = None
     max_time: str | None = None
+    num_nodes: Count | None = None
     num_sanity_val_steps: Size | None = None
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    strategy: Literal["ddp"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.strategy is None and isinstance(self.devices, int) and self.devices > 1:
+            raise ConfigError(f"devices={self.devices}: one process trains on one; trainer=ddp starts more")
+        if self.strategy is None and self.num_nodes is not None:
+            raise ConfigError(f"num_nodes={self.num_nodes}: only trainer=ddp trains on several machines")
+        if self.strategy is not None and not isinstance(self.devices, int):
+            raise ConfigError(f"devices={list(self.devices)}: trainer=ddp takes how many, and not which")
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.devices * (self.num_nodes or 1) if isinstance(self.devices, int) else 1
 
 
 @dataclass(frozen=True)
@@ -178,6 +193,13 @@ class Train:
     trainer: Trainer
     logger: Logger
     cuda_graph: bool = True  # runs that began before there was this key go on
+
+    def __post_init__(self) -> None:
+        if self.batch_size < self.trainer.ranks:
+            raise ConfigError(
+                f"batch_size={self.batch_size}: is shared by all {self.trainer.ranks} processes of trainer=ddp, "
+                f"an image each at least"
+            )
 
 
 @dataclass(frozen=True)

@@ -25,5 +25,9 @@ class TrainingError(UserError):
     """A training that cannot start or go on: no such device, a loss that is not finite."""
 
 
+class LostRankError(TrainingError):
+    """One of several processes that train together has died, or does not answer."""
+
+
 class ExportError(UserError):
     """A model that cannot be exported, or that would not compute the same there."""

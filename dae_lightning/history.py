@@ -35,8 +35,8 @@ class History(Checkpoint):
     called last, when the epoch's metrics are complete; it has to come before the callback that saves.)
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None) -> None:
+        self.path = path  # None: nothing is written
         self.rows: list[Row] = []
         self._seconds, self._images = 0.0, 0  # of the epoch so far
         self._validated = False
@@ -79,6 +79,8 @@ class History(Checkpoint):
         self._seconds, self._clock = self._seconds + now - self._clock, now
 
     def _write(self) -> None:
+        if self.path is None:
+            return
         text = io.StringIO(newline="")
         # with trainer.check_val_every_n_epoch some rows have no val/*: the columns are those of any row
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -177,7 +177,7 @@ class DenoisingAutoencoder(ChunkOptimization):
         self._noisy_val.clear()  # another fit may come with other images
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        clean, indices = batch
+        clean, indices = map(self.share, batch)
         # the draw is the same in every epoch, and making it takes as long as the rest of the validation
         if batch_idx not in self._noisy_val:
             self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)

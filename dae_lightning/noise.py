@@ -136,4 +136,4 @@ def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Ten
         noise.corrupt(image[None], generator_of(seed, "evaluation", index))  # a batch of one
         for image, index in zip(images, indices.tolist(), strict=True)
     ]
-    return torch.cat(noisy).to(clean.device)
+    return torch.cat(noisy).to(clean.device) if noisy else clean

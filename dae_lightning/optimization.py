@@ -11,9 +11,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import config
 from dae_lightning.data.datamodule import as_float
+from dae_lightning.distributed import average, share
 from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.graphs import RecordedStep
 from dae_lightning.optim import make_optimizer
+from dae_lightning.ranks import Rank
 
 
 class ChunkOptimization(LightningModule):
@@ -29,6 +31,7 @@ class ChunkOptimization(LightningModule):
         super().__init__()
         self.optim = optim
         self.automatic_optimization = False
+        self._rank = Rank()
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
         self._recorded: RecordedStep | None = None
 
@@ -75,20 +78,26 @@ class ChunkOptimization(LightningModule):
         """What takes a step, one and the same for the whole fit: this function, or its recording."""
 
         def step(noisy: Tensor, clean: Tensor) -> Tensor:
-            loss = self.loss(noisy, clean)
-            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
-                self._check_finite(loss.item(), self.trainer.global_step)
+            loss = self.loss(self.share(noisy), self.share(clean))
             optimizer.zero_grad()
             loss.backward()
+            if self._rank.size > 1:  # gradients and loss of the whole batch
+                loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
+            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
+                self._check_finite(loss.item(), self.trainer.global_step)
             optimizer.step()
             return loss.detach()
 
-        replay = self.cuda_graph and self.device.type == "cuda" and self.trainer.world_size == 1
+        replay = self.cuda_graph and self.device.type == "cuda" and self._rank.size == 1
         if not replay or torch.is_anomaly_enabled():  # which reads every value, and so waits
             return step
         if self._recorded is None:
             self._recorded = RecordedStep(step, optimizer)
         return self._recorded
+
+    def share(self, images: Tensor) -> Tensor:
+        """This process's rows of a batch: all, unless several train together."""
+        return images if self._rank.size == 1 else share(images, self._rank)
 
     def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
         # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
@@ -135,6 +144,12 @@ class ChunkOptimization(LightningModule):
 
     def on_train_end(self) -> None:
         self._recorded = None  # it is of this fit's optimiser and of the weights' place
+
+    def on_fit_start(self) -> None:
+        self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
+
+    def on_fit_end(self) -> None:
+        self._rank = Rank()  # whoever tests this model does so alone
 
     def on_train_start(self) -> None:
         self._recorded = None

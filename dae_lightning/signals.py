@@ -23,11 +23,12 @@ def stop_at_once() -> None:
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    _end_by_the_next()
+    end_by_the_next()
     raise Interrupted(signum)
 
 
-def _end_by_the_next() -> None:
+def end_by_the_next() -> None:
+    """From now on a signal ends the process as it would any other."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_DFL)
 
@@ -38,8 +39,9 @@ class StopSignal:
     (Lightning 2.6 ends with status 0 on SIGTERM, #21623, and would break off a validation.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool = False) -> None:
         self.signum: int | None = None
+        self.silent = silent
 
     def listen(self) -> None:
         """Take note of the signals from now on instead of being ended by them."""
@@ -53,5 +55,6 @@ class StopSignal:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        _end_by_the_next()
-        print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)
+        end_by_the_next()
+        if not self.silent:
+            print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)

@@ -1,9 +1,10 @@
 """Configuration -> fit -> test -> results and figures."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from dae_lightning.baselines import MeanImage, Noisy
 from dae_lightning.checkpoints import AtomicCheckpointIO, Checkpoints, load_model
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
+from dae_lightning.distributed import SameStart, SumOfRanks, World
 from dae_lightning.errors import TrainingError
 from dae_lightning.examples import Examples
 from dae_lightning.figures import loss_figure, save_figure
 from dae_lightning.files import remove_partial
 from dae_lightning.history import History
+from dae_lightning.launching import launch
 from dae_lightning.metrics import TASKS
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.progress import TrainingBar
+from dae_lightning.ranks import Rank
 from dae_lightning.results import Scores, score, table, versions, write_results
 from dae_lightning.resuming import check_resumable
 from dae_lightning.signals import StopSignal
@@ -49,14 +53,21 @@ def train(
         ConfigError, DataError, CheckpointError, TrainingError: one line each.
     """
     _quieten_lightning()
+    rank = Rank.of_this_process() if settings.trainer.strategy is not None else None
+    if settings.trainer.strategy is not None and rank is None:
+        return launch(settings.trainer.ranks, lambda: train(settings, folder, checkpoint, record))
     try:
-        return _train(settings, folder, checkpoint, record)
+        return _train(settings, folder, checkpoint, record, World(rank))
     except MisconfigurationException as error:  # Lightning's word for flags that do not fit each other or the data
         raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None]) -> float:
-    remove_partial(folder)
+def _train(
+    settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None], world: World
+) -> float:
+    folder, checkpoint = world.agree(folder, checkpoint)
+    if world.first:
+        remove_partial(folder)
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
@@ -64,20 +75,27 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     model = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
         model.start_at(data.train.images.float().mean(0) / 255)
-    history = History(folder / "metrics.csv")
-    stop = StopSignal()
+    history = History(folder / "metrics.csv" if world.first else None)
+    stop = StopSignal(silent=not world.first)
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
-    recorder = LambdaCallback(on_save_checkpoint=lambda *_: record())
-    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder])
+    recorder = LambdaCallback(on_save_checkpoint=lambda *_: record() if world.first else None)
+    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder], world.first)
     if checkpoint is not None:
         check_resumable(checkpoint, model, data, trainer)
-    print(_describe(data, model, trainer, folder))
+    device = _device_name(trainer)
+    print(_describe(data, model, device))
 
-    if checkpoint is None:
+    if checkpoint is None and world.first:
         for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
             (folder / "checkpoints" / name).unlink(missing_ok=True)
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    stop.raise_if_received()  # in the instant behind the last epoch's end
+    with world.together(accelerator):
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        stop.raise_if_received()  # in the instant behind the last epoch's end
+    if not world.first:
+        return math.nan  # the first one does the rest, alone
+    if settings.trainer.strategy is not None:
+        alone = replace(settings.trainer, strategy=None, devices=1, num_nodes=None)
+        trainer = make_trainer(replace(settings, trainer=alone), accelerator, folder, data, [])
 
     if not history.rows:
         raise TrainingError("no epoch was finished (trainer.max_time, trainer.max_steps): nothing to test")
@@ -97,7 +115,7 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
             "fit_seconds": seconds,
             "images_per_second": images / seconds,
             "seed": settings.seed,
-            "device": _device_name(trainer),
+            "device": device,
             "versions": versions(),
             "config": asdict(settings),
         },
@@ -141,13 +159,18 @@ def make_trainer(
     folder: Path,
     data: ImageDataModule,
     callbacks: list[pl.Callback],
+    first: bool = True,
 ) -> pl.Trainer:
-    """Lightning's Trainer with the configured flags and what this project does in its own way."""
+    """Lightning's Trainer with the configured flags and what this project does in its own way.
+
+    Of several ranks only the `first` shows and logs anything.
+    """
     flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
+    flags["enable_progress_bar"] &= first
     if flags["enable_progress_bar"]:
         callbacks = [*callbacks, TrainingBar()]
     logger: Any = False
-    if isinstance(settings.logger, config.TensorBoardLogger):
+    if isinstance(settings.logger, config.TensorBoardLogger) and first:
         logger = make_logger(folder)
         shown = Examples.choose(data.test.images, settings.logger.examples, settings.eval_seed)
         callbacks = [*callbacks, ExampleImages(settings.logger.every_n_epochs, shown)]
@@ -159,6 +182,8 @@ def make_trainer(
         "default_root_dir": folder,
         "use_distributed_sampler": False,  # the order of the images is ours
     }
+    if settings.trainer.strategy is not None:
+        ours |= {"strategy": SumOfRanks(), "callbacks": [*callbacks, SameStart()]}
     if not len(data.val.images):
         ours["limit_val_batches"] = 0
     defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
@@ -205,27 +230,31 @@ def _accelerator(settings: config.Train) -> str:
     wanted = settings.trainer.accelerator
     if wanted == "gpu" and not torch.cuda.is_available():
         raise TrainingError("trainer.accelerator=gpu: torch sees no CUDA GPU here; trainer=cpu needs none")
+    devices = settings.trainer.devices
     if wanted != "cpu" and torch.cuda.is_available():
+        if isinstance(devices, int) and devices > (count := torch.cuda.device_count()):
+            raise TrainingError(
+                f"trainer.devices={devices}: a process takes a GPU each, and torch sees {count} here; "
+                f"trainer.accelerator=cpu needs none"
+            )
         return "cuda"
-    if settings.trainer.devices != 1:
-        raise TrainingError(
-            f"trainer.devices={list(settings.trainer.devices)}: names a GPU, but this run is on the CPU"
-        )
+    if not isinstance(devices, int):
+        raise TrainingError(f"trainer.devices={list(devices)}: names a GPU, but this run is on the CPU")
     return "cpu"
 
 
 def _device_name(trainer: pl.Trainer) -> str:
     device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    ranks = f"{trainer.world_size} ranks, the first on " if trainer.world_size > 1 else ""
+    return f"{ranks}{device} ({name})"
 
 
-def _describe(data: ImageDataModule, model: DenoisingAutoencoder, trainer: pl.Trainer, folder: Path) -> str:
+def _describe(data: ImageDataModule, model: DenoisingAutoencoder, device: str) -> str:
     sizes = [len(split.images) for split in (data.train, data.val, data.test)]
     return (
         f"{model.encoder.in_features} -> {model.latent} -> {model.decoder.out_features}, {model.noise}, "
-        f"on {_device_name(trainer)}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test images"
+        f"on {device}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test images"
     )
 
 
@@ -233,3 +262,4 @@ def _quieten_lightning() -> None:
     """What Lightning says at every start is not about this run; warnings still come through."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 with torch 2.15
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # what is logged is of all ranks already
