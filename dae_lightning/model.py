@@ -156,7 +156,7 @@ class DenoisingAutoencoder(ChunkOptimization):
 
     # --- training -------------------------------------------------------------------------------------------
 
-    def example(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def corrupted(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A batch with noise that is a function of (seed, step), and without."""
         noisy = self.noise(clean, generator(self.seed, "noise", step, device=self.device))
         if step < self.noise_warmup:

@@ -21,7 +21,7 @@ from dae_lightning.ranks import Rank
 class ChunkOptimization(LightningModule):
     """A LightningModule that takes one optimiser step per batch of a chunk.
 
-    The model that derives from it gives `example`, `loss` and `check_batch`, and calls `__init__` with its optimiser's
+    The model that derives from it gives `corrupted`, `loss` and `check_batch`, and calls `__init__` with its optimiser's
     settings. On a GPU its steps are replayed as a CUDA graph, unless `cuda_graph` is set to False.
     """
 
@@ -35,7 +35,7 @@ class ChunkOptimization(LightningModule):
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
         self._recorded: RecordedStep | None = None
 
-    def example(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def corrupted(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """What the loss of the optimiser step `step` is taken of: the batch (B, *input_shape), noisy and clean."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class ChunkOptimization(LightningModule):
         for images in batches:
             if step == self.trainer.max_steps:
                 break
-            losses.append(take_step(*self.example(as_float(images), step)))
+            losses.append(take_step(*self.corrupted(as_float(images), step)))
             progress.increment_ready()
             progress.increment_completed()
             if schedule is not None:

@@ -13,13 +13,13 @@ from tests.faults.processes import Training, before, small
 
 def poison(step: int) -> None:
     """Within this process, the loss of a step (from 0) becomes nan."""
-    example = DenoisingAutoencoder.example
+    corrupted = DenoisingAutoencoder.corrupted
 
     def poisoned(self: DenoisingAutoencoder, clean: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        noisy, clean = example(self, clean, number)
+        noisy, clean = corrupted(self, clean, number)
         return noisy * (float("nan") if number == step else 1), clean
 
-    DenoisingAutoencoder.example = poisoned  # type: ignore[method-assign]
+    DenoisingAutoencoder.corrupted = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("optim", "rate"), [("adam", "0.001"), ("adam_onecycle", r"0\.00\d+")])

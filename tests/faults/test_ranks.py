@@ -133,11 +133,11 @@ def test_a_signal_while_the_images_are_read_stops_at_once(tmp_path: Path, idx_ro
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_in_one_line(tmp_path: Path, idx_root: Path) -> None:
     def diverge() -> None:
-        loss = DenoisingAutoencoder.loss
+        sound = DenoisingAutoencoder.corrupted
         poison(step=21)
-        poisoned = DenoisingAutoencoder.loss
-        DenoisingAutoencoder.loss = lambda self, clean, step: (  # type: ignore[method-assign]
-            poisoned if os.environ["RANK"] == "1" else loss
+        poisoned = DenoisingAutoencoder.corrupted
+        DenoisingAutoencoder.corrupted = lambda self, clean, step: (  # type: ignore[method-assign]
+            poisoned if os.environ["RANK"] == "1" else sound
         )(self, clean, step)
 
     folder = tmp_path / "run"
