@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
-from dae_lightning.jobs import side_by_side
+from dae_lightning.jobs import HELD, side_by_side
 from dae_lightning.run_folders import find_run
 from dae_lightning.signals import RELAY, Interrupted, stop_at_once
 
@@ -91,9 +91,10 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
     finally:
+        HELD.close()
         failures = _taken(RELAY.sweep / failed if RELAY.sweep else noted[0] if noted else None)
     if failures:
-        sys.exit(f"error: {len(failures)} of the jobs failed: {'; '.join(failures)}")
+        sys.exit("\n  ".join([f"error: {len(failures)} of the jobs failed", *failures]))
 
 
 def _told(error: BaseException, job: str, kind: type) -> str:

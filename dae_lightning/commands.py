@@ -53,7 +53,15 @@ def _job(cfg: DictConfig, folder: Path) -> float:
         with suppress(OSError):  # Hydra has made it
             folder.rmdir()
     job = jobs.Job(place, of_it[0], _plain(cfg), of_it[1])
-    return job.run(lambda folder, checkpoint: _go(cfg, settings, folder, checkpoint))
+    return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _go(cfg, settings, folder, checkpoint))
+
+
+def _prepare(settings: config.Train) -> None:
+    """What takes time and is the same for every job."""
+    from dae_lightning import training  # noqa: F401
+    from dae_lightning.data.sources import load_ahead
+
+    load_ahead(settings.data)
 
 
 def _go(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:

@@ -45,7 +45,7 @@ FORKS = hasattr(os, "fork")  # elsewhere the jobs share the sweep's process, and
 Train = Callable[[Path, Path | None], float]  # in a folder, from a checkpoint on if there is one
 Answer = tuple[str, str | None, float | None]  # status, error, value
 
-_held = ExitStack()  # by the process of the sweep, until it ends
+HELD = ExitStack()  # by the process of the sweep, until it ends
 
 
 class OneSweep(Callback):
@@ -54,14 +54,17 @@ class OneSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         try:
-            _held.enter_context(sole_use(folder))
+            HELD.enter_context(sole_use(folder))
         except UserError as error:
             sys.exit(f"error: {error}")  # Hydra would make a warning of it
         except OSError:
             return  # the sweeper meets it too, and is heard
         RELAY.sweep = folder
-        if "submitit" not in config.hydra.launcher._target_:  # its jobs are no children of this process
+        launcher = config.hydra.launcher
+        if "submitit" not in launcher._target_:  # its jobs are no children of this process
             RELAY.listen(*SIGNALS)
+        if launcher.get("batch_size") == "auto":  # joblib would hand out long jobs by the dozen, behind skipped ones
+            launcher.batch_size = "1"
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Job:
     config: dict[str, Any] | None
     one_line: Callable[[BaseException], str]
 
-    def run(self, train: Train) -> float:
-        """What `train` returns, or returned when the job was finished before.
+    def run(self, prepare: Callable[[], None], train: Train) -> float:
+        """What `train` returns, or returned when the job was finished before; `prepare` is of use to later jobs too.
 
         An interrupted job goes on, one that failed starts anew.
 
@@ -92,8 +95,7 @@ class Job:
             print(f"{name}: finished before, skipped", flush=True)
             return _number(earlier["value"])
 
-        from dae_lightning import training  # noqa: F401 - takes seconds: once, and not in every job's process
-
+        prepare()
         if side_by_side():
             print(f"{name}: begun", flush=True)
         status, error, value = self._in_a_process(train) if FORKS else self._alone(train)
