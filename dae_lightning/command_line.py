@@ -7,6 +7,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +27,7 @@ from dae_lightning import schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.jobs import HELD, side_by_side
 from dae_lightning.run_folders import find_run
-from dae_lightning.signals import RELAY, Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 
 Settings = TypeVar("Settings")
 
@@ -69,6 +70,8 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
             # Ctrl-C ends the sweep, but not a worker at once, in which others save; submitit exits to requeue a job
             if isinstance(error, SystemExit if side_by_side() else Interrupted):
                 raise
+            if isinstance(error, Interrupted) and error.signum == STOP:  # by the process of the sweep, which tells
+                return math.nan
             noted.append(Path(hydra_config.sweep.dir) / failed)
             with noted[0].open("a") as file:
                 file.write(f"{_told(error, hydra_config.sweep.subdir, kind)}\n")
@@ -90,6 +93,8 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
+    except BrokenExecutor:
+        sys.exit(f"error: a worker was killed; go on with the same command and hydra.sweep.dir={RELAY.sweep}")
     finally:
         HELD.close()
         failures = _taken(RELAY.sweep / failed if RELAY.sweep else noted[0] if noted else None)

@@ -63,6 +63,8 @@ class OneSweep(Callback):
         launcher = config.hydra.launcher
         if "submitit" not in launcher._target_:  # its jobs are no children of this process
             RELAY.listen(*SIGNALS)
+        if (threads := os.environ.get("OMP_NUM_THREADS")) and "joblib" in launcher._target_:
+            os.environ.setdefault("MKL_NUM_THREADS", threads)  # joblib sets it, and torch follows it and not the other
         if launcher.get("batch_size") == "auto":  # joblib would hand out long jobs by the dozen, behind skipped ones
             launcher.batch_size = "1"
 
@@ -176,7 +178,7 @@ class Job:
             return "finished", None, train()
         except Interrupted as stop:
             RELAY.signum = RELAY.signum or stop.signum
-            return "interrupted", str(stop), None
+            return "interrupted", None, None
         except SystemExit as end:
             return "failed", f"exited with status {end.code}", None
         except Exception as error:
@@ -242,7 +244,15 @@ def _serve() -> None:
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes by way of the parent
     RELAY.listen(STOP, signal.SIGTERM)
-    threading.Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    """Of a worker: its job saves and stops first."""
+    _stop_without(parent)
+    while multiprocessing.active_children():
+        time.sleep(HEARTBEAT)
+    os._exit(1)
 
 
 def _stop_without(parent: int) -> None:

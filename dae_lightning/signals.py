@@ -64,11 +64,14 @@ class Relay:
     def raise_if_received(self) -> None:
         """Raises Interrupted."""
         if self.signum is not None:
-            raise Interrupted(self.signum, f"; go on with the same command and hydra.sweep.dir={self.sweep}")
+            again = f"; go on with the same command and hydra.sweep.dir={self.sweep}"
+            raise Interrupted(self.signum, again if self.sweep else "")
 
     def _pass_on(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
             signal.signal(signum, signal.SIG_DFL)
+        elif self.sweep:
+            _tell_that_it_saves(signum)
         self.signum = self.signum or signum
         for process in active_children():
             with suppress(ProcessLookupError):
@@ -99,8 +102,9 @@ class StopSignal:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         _answer(signal.SIG_DFL)  # the next one ends it
-        print(f"\n{_name(signum)}: saving; once more stops at once", file=sys.stderr, flush=True)
+        if signum != STOP:  # or the process of the sweep has told
+            _tell_that_it_saves(signum)
 
 
-def _name(signum: int) -> str:
-    return "asked to stop" if signum == STOP else signal.Signals(signum).name
+def _tell_that_it_saves(signum: int) -> None:
+    print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)

@@ -143,7 +143,6 @@ def test_when_the_sweep_is_killed_its_job_saves_and_stops(tmp_path: Path, idx_ro
     killed.kill()
     with sole_use(folder / "job_1", wait=True):
         assert recorded(tmp_path, "job_1")[0] == "interrupted"
-    assert "saving; once more stops at once" in killed.said
 
 
 def test_of_two_sweeps_in_one_folder_the_second_is_refused(tmp_path: Path, idx_root: Path) -> None:
