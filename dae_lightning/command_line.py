@@ -144,9 +144,10 @@ def resumed(arguments: list[str]) -> list[str]:
     """
     said = [argument for argument in arguments if argument.startswith("resume=")]
     place = said[-1].removeprefix("resume=") if said else ""
-    if place in ("", "null", "last", "auto"):
+    several = bool({"-m", "--multirun"} & set(arguments))
+    if place in ("", "null", "auto") or (place == "last" and not several):
         return arguments
-    if {"-m", "--multirun"} & set(arguments):
+    if several:  # whose jobs go on by themselves
         raise CheckpointError(f"resume={place}: goes on with one run; leave out -m")
     folder, checkpoint = find_run(place)
     for group, _, choice in (argument.partition("=") for argument in arguments):

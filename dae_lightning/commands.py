@@ -40,19 +40,18 @@ def _train(cfg: DictConfig) -> float:
 
 def _job(cfg: DictConfig, folder: Path) -> float:
     """One job of a multirun."""
-    of_it = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
+    overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
     try:
         settings = checked(cfg, config.Train)
     except (ConfigError, OmegaConfBaseException) as error:
-        job = jobs.Job(folder, of_it[0], None, of_it[1])
-        if (jobs.read(folder) or {}).get("config") is None:
-            job.record("failed", job.one_line(error))
+        if (jobs.read(folder) or {}).get("config") is None:  # or a job that was right lies there
+            jobs.Job(folder, overrides, None, told).record("failed", told(error))
         raise
     place = jobs.folder_of(_plain(cfg), folder, Path(HydraConfig.get().sweep.dir))
     if place != folder:
         with suppress(OSError):  # Hydra has made it
             folder.rmdir()
-    job = jobs.Job(place, of_it[0], _plain(cfg), of_it[1])
+    job = jobs.Job(place, overrides, _plain(cfg), told)
     return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _go(cfg, settings, folder, checkpoint))
 
 

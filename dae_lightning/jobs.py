@@ -40,7 +40,7 @@ from dae_lightning.signals import RELAY, SIGNALS, STOP, Interrupted, listen_to_p
 
 WITHOUT_EFFECT = ("resume", "checkpoint", "trainer.enable_progress_bar")  # settings on which no result depends
 HEARTBEAT = 0.2  # seconds between two looks whether the parent lives
-FORKS = hasattr(os, "fork")  # elsewhere the jobs share the sweep's process, and its fate
+FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 
 Train = Callable[[Path, Path | None], float]  # in a folder, from a checkpoint on if there is one
 Answer = tuple[str, str | None, float | None]  # status, error, value
@@ -90,7 +90,7 @@ class Job:
         if side_by_side():
             _serve()
         RELAY.raise_if_received()
-        name, begun, earlier = self.folder.name, time.monotonic(), read(self.folder) or {}
+        name, earlier = self.folder.name, read(self.folder) or {}
         if earlier.get("status") == "finished" and (self.folder / "results.json").is_file():
             if earlier["overrides"] != self.overrides:  # the grid has grown, and the names with it
                 _write(self.folder, earlier | {"overrides": self.overrides})
@@ -98,6 +98,8 @@ class Job:
             return _number(earlier["value"])
 
         prepare()
+        RELAY.raise_if_received()
+        begun = time.monotonic()
         if side_by_side():
             print(f"{name}: begun", flush=True)
         status, error, value = self._in_a_process(train) if FORKS else self._alone(train)
@@ -175,6 +177,7 @@ class Job:
 
     def _told(self, train: Callable[[], float]) -> Answer:
         try:
+            RELAY.raise_if_received()  # in the instant of the fork
             return "finished", None, train()
         except Interrupted as stop:
             RELAY.signum = RELAY.signum or stop.signum

@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from dae_lightning import training
+from dae_lightning import jobs, training
 from dae_lightning.locks import sole_use
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
 
-def sweep(tmp_path: Path, idx_root: Path, fault: Callable[[], object] = lambda: None, *more: str) -> Training:
+def sweep(
+    tmp_path: Path,
+    idx_root: Path,
+    fault: Callable[[], object] = lambda: None,
+    *more: str,
+    prepare: Callable[[], object] = lambda: None,
+) -> Training:
     """Three jobs; the process of the second meets the fault where its training begins."""
     train = training.train
 
@@ -26,12 +32,13 @@ def sweep(tmp_path: Path, idx_root: Path, fault: Callable[[], object] = lambda: 
             fault()
         return train(settings, *args)
 
-    def prepare() -> None:
+    def arrange() -> None:
         training.train = faulty
+        prepare()
 
-    jobs = ("seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${seed}")
+    grid = ("seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${seed}")
     every = ("trainer.max_epochs=1", "checkpoint.every_n_steps=2", *more)
-    return Training(tmp_path, "-m", *small(idx_root, *jobs, *every), prepare=prepare)
+    return Training(tmp_path, "-m", *small(idx_root, *grid, *every), prepare=arrange)
 
 
 def done(tmp_path: Path) -> list[str]:
@@ -82,7 +89,7 @@ def test_a_job_that_fails_or_exits_or_is_killed_stops_no_other_and_is_no_success
 @pytest.mark.parametrize(
     ("values", "failed", "reason"),
     [
-        ("optim.lr=1e18,1e-3", "1e+18_2", "the loss of step "),
+        ("optim.lr=1e18,1e-3", "1e+18_2.0", "the loss of step "),
         ("noise.sigma=-1,1", "0.001_-1", "noise.sigma=-1: must be a finite number at least 0"),
     ],
     ids=["diverges", "out of range"],
@@ -162,3 +169,17 @@ def test_an_empty_axis_is_one_line_before_any_job_runs(tmp_path: Path, idx_root:
     assert empty.status() == 1
     assert empty.said == f"error: {axis}: has no value to sweep over; give {axis.split('=')[0]}=A,B,...\n"
     assert not (tmp_path / "outputs").exists()
+
+
+def test_where_processes_do_not_fork_the_jobs_share_one(tmp_path: Path, idx_root: Path) -> None:
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def one_process() -> None:
+        jobs.FORKS = False
+
+    for fault, status in (broken, 1), (lambda: before(torch.optim.Adam, "step", end, 5), 143), (lambda: None, 0):
+        training = sweep(tmp_path, idx_root, fault, prepare=one_process)
+        assert training.status() == status, training.said
+        job_1 = {1: "failed", 143: "interrupted", 0: "finished"}[status]
+        assert recorded(tmp_path, "job_1")[0] == job_1
