@@ -36,8 +36,13 @@ def _answer(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    _answer(signal.SIG_DFL)  # the next one ends it
+    end_by_the_next()
     raise Interrupted(signum)
+
+
+def end_by_the_next() -> None:
+    """From now on a signal ends the process as it would any other."""
+    _answer(signal.SIG_DFL)
 
 
 def listen_to_parent() -> None:
@@ -101,7 +106,7 @@ class StopSignal:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        _answer(signal.SIG_DFL)  # the next one ends it
+        end_by_the_next()
         if signum != STOP:  # or the process of the sweep has told
             _tell_that_it_saves(signum)
 
