@@ -1,18 +1,24 @@
 """Between a command line and a room: Hydra composes, we check, and a user's mistake is answered in one line."""
 
+import math
 import os
 import re
 import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
 from typing import TypeVar
+from uuid import uuid4
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,8 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.jobs import HELD, side_by_side
 from dae_lightning.run_folders import find_run
-from dae_lightning.signals import Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 
 Settings = TypeVar("Settings")
 
@@ -29,6 +36,7 @@ _CHECKOUT = Path(__file__).parent.parent / "conf"
 _WHEEL = Path(__file__).parent / "conf"
 # chosen here and not by Hydra, for which a relative path means a package unless the caller is __main__
 CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
+LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher"}
 
 
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
@@ -42,47 +50,60 @@ def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
 def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None]) -> None:
     """Run a Hydra task whose schema is `kind`; a mistake of the user's is one line on stderr and exit status 1.
 
-    A sweep's jobs run one after the other in this process: one that raises or exits stops no other, and the status
-    at the end is 1. What ends the process itself, as kill -9 does, ends the sweep: the other jobs do not run.
+    A job of a sweep that raises or exits stops no other; wherever the jobs run, the status at the end is then 1.
     """
-    failed: list[str] = []
+    failed = f".failed-{uuid4().hex[:8]}"  # a file in the sweep's folder: the jobs may run in other processes
+    noted: list[Path] = []
 
     def job(cfg: DictConfig) -> float | None:
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
         try:
             return task(cfg)
-        except (Exception, SystemExit) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                failed.append(HydraConfig.get().sweep.subdir)  # its folder's name
-                raise _told(error, failed[-1], kind) from error
-            if isinstance(error, UserError):
-                with suppress(OSError):  # a run folder that holds nothing, and the day's folder likewise
-                    folder = Path(HydraConfig.get().runtime.output_dir)
-                    folder.rmdir()
-                    folder.parent.rmdir()
-                sys.exit(f"error: {one_line(error, kind)}")
-            raise
+        except (Exception, SystemExit, Interrupted) as error:
+            with suppress(OSError):  # a run folder that holds nothing, and the day's folder likewise
+                folder.rmdir()
+                folder.parent.rmdir()
+            if hydra_config.mode != RunMode.MULTIRUN:
+                if isinstance(error, UserError):
+                    sys.exit(f"error: {one_line(error, kind)}")
+                raise
+            # Ctrl-C ends the sweep, but not a worker at once, in which others save; submitit exits to requeue a job
+            if isinstance(error, SystemExit if side_by_side() else Interrupted):
+                raise
+            if isinstance(error, Interrupted) and error.signum == STOP:  # by the process of the sweep, which tells
+                return math.nan
+            noted.append(Path(hydra_config.sweep.dir) / failed)
+            with noted[0].open("a") as file:
+                file.write(f"{_told(error, hydra_config.sweep.subdir, kind)}\n")
+            return math.nan  # raised, it would keep Hydra from the callbacks at the sweep's end
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(name))
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, instead of printing a page of its own
-    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
-    OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)
     stop_at_once()
     # argparse, by which Hydra reads its command line, wants overrides to stand together
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
+        if {"-m", "--multirun"} & set(sys.argv):
+            check_sweep(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = resumed(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        RELAY.raise_if_received()
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if not failed:
-            sys.exit(f"error: {one_line(error, kind)}")
-    if failed:
-        sys.exit(f"error: {len(failed)} of the jobs failed: {'; '.join(failed)}")
+        sys.exit(f"error: {one_line(error, kind)}")
+    except BrokenExecutor:
+        sys.exit(f"error: a worker was killed; go on with the same command and hydra.sweep.dir={RELAY.sweep}")
+    finally:
+        HELD.close()
+        failures = _taken(RELAY.sweep / failed if RELAY.sweep else noted[0] if noted else None)
+    if failures:
+        sys.exit("\n  ".join([f"error: {len(failures)} of the jobs failed", *failures]))
 
 
 def help_page(name: str) -> str:
@@ -93,16 +114,38 @@ def help_page(name: str) -> str:
     return template.substitute(APP_CONFIG_GROUPS="".join(choices))
 
 
-def _told(error: BaseException, job: str, kind: type) -> UserError:
-    """The failure of a sweep's job, told at once: Hydra waits for the others and then shows the first one only.
-
-    It replaces SystemExit too, at which Hydra would skip the other jobs and end with status 0.
-    """
+def _told(error: BaseException, job: str, kind: type) -> str:
+    """The failure of a sweep's job, told at once."""
     if isinstance(error, Exception) and not isinstance(error, UserError):
         traceback.print_exception(error)
     reason = f"exited with status {error.code}" if isinstance(error, SystemExit) else one_line(error, kind)
     print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
-    return UserError(f"{job}: {reason}")
+    return f"{job}: {reason}"
+
+
+def _taken(noted: Path | None) -> list[str]:
+    """The failures that the jobs of a sweep have noted in a file, which is then gone."""
+    if noted is None or not noted.exists():
+        return []
+    lines = noted.read_text().splitlines()
+    noted.unlink()
+    return lines
+
+
+def check_sweep(arguments: list[str]) -> None:
+    """Raises ConfigError, before any job runs, where an axis is empty or the launcher is not installed."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key, value = override.get_key_element(), override.value()
+        if value == "" or (isinstance(value, RangeSweep) and not list(value.range())):
+            raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
+        if key == "hydra/launcher" and (plugin := LAUNCHERS.get(str(value).split("_")[0])):
+            try:
+                version(plugin)
+            except PackageNotFoundError:
+                raise ConfigError(
+                    f"hydra/launcher={value}: {plugin} is not installed; pip install 'dae_lightning[sweep]'"
+                ) from None
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -113,9 +156,10 @@ def resumed(arguments: list[str]) -> list[str]:
     """
     said = [argument for argument in arguments if argument.startswith("resume=")]
     place = said[-1].removeprefix("resume=") if said else ""
-    if place in ("", "null", "last", "auto"):
+    several = bool({"-m", "--multirun"} & set(arguments))
+    if place in ("", "null", "auto") or (place == "last" and not several):
         return arguments
-    if {"-m", "--multirun"} & set(arguments):
+    if several:  # whose jobs go on by themselves
         raise CheckpointError(f"resume={place}: goes on with one run; leave out -m")
     folder, checkpoint = find_run(place)
     for group, _, choice in (argument.partition("=") for argument in arguments):
@@ -171,3 +215,8 @@ def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
 def _quoted(path: Path) -> str:
     """A path as a value of Hydra's override grammar, in which `=` and `,` mean something."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+# here and not in `run_command`: a launcher's workers only import this module
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+OmegaConf.register_new_resolver("evaluation_folder", _evaluation_folder, replace=True)

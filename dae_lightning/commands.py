@@ -1,16 +1,19 @@
 """The commands, thin: what each one checks before its room is called."""
 
 import os
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import config
-from dae_lightning.command_line import checked, run_command
+from dae_lightning import config, jobs
+from dae_lightning.command_line import checked, one_line, run_command
 from dae_lightning.errors import ConfigError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
@@ -27,28 +30,67 @@ def train() -> None:
 def _train(cfg: DictConfig) -> float:
     if cfg.data.get("root"):  # wherever the run is gone on with
         cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
-    settings = checked(cfg, config.Train)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if check_start(settings.trainer, sweep=HydraConfig.get().mode == RunMode.MULTIRUN) > 0:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _job(cfg, folder)
+    settings = checked(cfg, config.Train)
+    if check_start(settings.trainer, sweep=False) > 0:
         from dae_lightning import training
 
         return training.train(settings, folder)  # the first rank has the folder, and says where it goes on from
     with sole_use(folder):
-        checkpoint = to_resume(settings.resume, folder)
-        try:
-            # torch and lightning take seconds: only once the configuration is right and the folder ours
-            from dae_lightning import resuming, training
+        return _go(cfg, settings, folder, to_resume(settings.resume, folder))
 
-            if checkpoint is None:
-                _record(cfg, folder)
-                return training.train(settings, folder)
-            if not Path(settings.resume or "").is_file():  # a file is meant, and no other
-                checkpoint = resuming.newest_intact(checkpoint)
-            return training.train(settings, folder, checkpoint, lambda: _record(cfg, folder))
-        except Interrupted as stop:
-            if not (folder / "checkpoints" / "last.ckpt").exists():
-                raise
-            raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
+
+def _job(cfg: DictConfig, folder: Path) -> float:
+    """One job of a multirun."""
+    overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
+    try:
+        settings = checked(cfg, config.Train)
+        check_start(settings.trainer, sweep=True)
+    except (ConfigError, OmegaConfBaseException) as error:
+        if (jobs.read(folder) or {}).get("config") is None:  # or a job that was right lies there
+            jobs.Job(folder, overrides, None, told).record("failed", told(error))
+        raise
+    place = jobs.folder_of(_plain(cfg), folder, Path(HydraConfig.get().sweep.dir))
+    if place != folder:
+        with suppress(OSError):  # Hydra has made it
+            folder.rmdir()
+    job = jobs.Job(place, overrides, _plain(cfg), told)
+    return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _go(cfg, settings, folder, checkpoint))
+
+
+def _prepare(settings: config.Train) -> None:
+    """What takes time and is the same for every job."""
+    from dae_lightning import training  # noqa: F401
+    from dae_lightning.data.sources import load_ahead
+
+    load_ahead(settings.data)
+
+
+def _go(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
+    """Train in a folder that is ours, from a checkpoint on if there is one."""
+    try:
+        # torch and lightning take seconds: only once the configuration is right and the folder ours
+        from dae_lightning import resuming, training
+
+        if checkpoint is None:
+            _record(cfg, folder)
+            return training.train(settings, folder)
+        if not Path(settings.resume or "").is_file():  # a file is meant, and no other
+            checkpoint = resuming.newest_intact(checkpoint)
+        return training.train(settings, folder, checkpoint, lambda: _record(cfg, folder))
+    except Interrupted as stop:
+        if not (folder / "checkpoints" / "last.ckpt").exists():
+            raise
+        raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of a run, whole, as they are recorded."""
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()} | {"resume": None}
 
 
 def _record(cfg: DictConfig, folder: Path) -> None:
@@ -57,10 +99,7 @@ def _record(cfg: DictConfig, folder: Path) -> None:
     (Hydra itself would write it before anybody has looked at them, or knows whether the folder belongs to another run,
     and with interpolations that another shell may resolve to something else.)
     """
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    hydra_config = HydraConfig.instance().cfg
-    recorded = {"config": settings | {"resume": None}, "hydra": hydra_config}
+    recorded = {"config": _plain(cfg), "hydra": HydraConfig.instance().cfg}
     for name, values in (recorded | {"overrides": list(HydraConfig.get().overrides.task)}).items():
         replace_text(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(values))
 

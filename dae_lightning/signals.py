@@ -1,10 +1,17 @@
 """Ctrl-C and SIGTERM: the step in hand is finished and saved, then the run stops; a second one stops it at once."""
 
+import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import active_children
+from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # that stop this process
+DEAF_TO: tuple[int, ...] = ()
+STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # in which a process passes them on to those that work for it
 
 
 class Interrupted(BaseException):
@@ -18,8 +25,14 @@ class Interrupted(BaseException):
 
 def stop_at_once() -> None:
     """From now on a signal raises Interrupted where it finds the program: there is no step to finish."""
+    _answer(_raise)
+
+
+def _answer(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for signum in SIGNALS:
-        signal.signal(signum, _raise)
+        signal.signal(signum, handler)
+    for signum in DEAF_TO:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
@@ -29,8 +42,48 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 def end_by_the_next() -> None:
     """From now on a signal ends the process as it would any other."""
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_DFL)
+    _answer(signal.SIG_DFL)
+
+
+def listen_to_parent() -> None:
+    """Stop at what the parent passes on, and at nothing else.
+
+    (Ctrl-C goes to all processes of a terminal, SLURM's signals to all of a job; heard twice they stop at once.)
+    """
+    global SIGNALS, DEAF_TO
+    SIGNALS, DEAF_TO = (STOP,), (*SIGNALS, signal.SIGUSR2)  # SIGUSR2: of SLURM by way of submitit
+
+
+class Relay:
+    """The signal that stops a sweep, passed on to the processes that work for it."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.sweep: Path | None = None  # its folder, in the process of the sweep itself
+
+    def listen(self, *signals: int) -> None:
+        """From now on a signal does not stop this process: it waits for the others to save, then asks here."""
+        for signum in signals:
+            signal.signal(signum, self._pass_on)
+
+    def raise_if_received(self) -> None:
+        """Raises Interrupted."""
+        if self.signum is not None:
+            again = f"; go on with the same command and hydra.sweep.dir={self.sweep}"
+            raise Interrupted(self.signum, again if self.sweep else "")
+
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            signal.signal(signum, signal.SIG_DFL)
+        elif self.sweep:
+            _tell_that_it_saves(signum)
+        self.signum = self.signum or signum
+        for process in active_children():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, STOP)
+
+
+RELAY = Relay()
 
 
 class StopSignal:
@@ -45,8 +98,7 @@ class StopSignal:
 
     def listen(self) -> None:
         """Take note of the signals from now on instead of being ended by them."""
-        for signum in SIGNALS:
-            signal.signal(signum, self._note)
+        _answer(self._note)
 
     def raise_if_received(self) -> None:
         """Raises Interrupted."""
@@ -56,5 +108,9 @@ class StopSignal:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         end_by_the_next()
-        if not self.silent:
-            print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)
+        if signum != STOP and not self.silent:  # or the process of the sweep, or the first rank, has told
+            _tell_that_it_saves(signum)
+
+
+def _tell_that_it_saves(signum: int) -> None:
+    print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)

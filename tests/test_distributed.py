@@ -96,7 +96,7 @@ def test_one_rank_writes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {line.split()[0] for line in written} == {"0"}
     assert {"0 metrics.csv", "0 results.json", "0 last.ckpt", "0 best.ckpt"} <= set(written)
     assert sorted(path.name for path in two.rglob("*") if path.is_file()) == [
-        *("best.ckpt", "last.ckpt", "metrics.csv", "results.json"),
+        *("best.ckpt", "last.ckpt", "metrics.csv", "previous.ckpt", "results.json"),
     ]
     said = capfd.readouterr()
     assert said.out.count("on 2 ranks, the first on cpu") == said.out.count("mean image") == 1
