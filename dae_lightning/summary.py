@@ -16,6 +16,7 @@ from typing import Any
 
 from dae_lightning.errors import UserError
 from dae_lightning.files import replace_text
+from dae_lightning.locks import is_held
 from dae_lightning.reports import write_csv
 from dae_lightning.sweeps import GAIN, PSNR, STATUSES, Job, Setting, Sweep, number, read_sweep
 
@@ -30,17 +31,20 @@ COLUMNS = (  # of the table, as many as fit
 )
 
 
-def summarize(folder: Path) -> None:
+def summarize(folder: Path, ended: bool = False) -> None:
     """Print the table of a sweep and how far it is, and leave its files and figures in its folder.
+
+    Of one that has `ended` before its last job (a signal does that) no figures: nobody waits for them then.
 
     Raises:
         SweepError: it is none, or no job has begun.
     """
     sweep = read_sweep(folder)
     print(table(sweep))
-    print(progress(sweep, any(job.status == "running" for job in sweep.jobs), time.time()))
+    under_way = not ended and (is_held(folder) or any(job.status == "running" for job in sweep.jobs))
+    print(progress(sweep, under_way, time.time()))
     write_summary(sweep)
-    if any(job.status == "finished" for job in sweep.jobs):
+    if any(job.status == "finished" for job in sweep.jobs) and not (ended and None in sweep.of_plan()):
         from dae_lightning import sweep_figures, sweep_gallery  # torch and lightning take seconds
 
         _drawn("heat map or curves", sweep_figures.draw, sweep)
@@ -56,7 +60,9 @@ def write_summary(sweep: Sweep) -> None:
     names = _scores(sweep)
     facts = {
         "axes": {axis: [_value(value) for value in values] for axis, values in sweep.axes.items()},
-        "fixed": {key: _value(sweep.jobs[0].value(key)) for key in sweep.keys if key not in sweep.varying},
+        "fixed": {
+            key: _value(sweep.known[0].value(key)) for key in sweep.keys if key not in sweep.varying and sweep.known
+        },
         "settings": [
             {
                 "overrides": dict(zip(sweep.axes, map(_value, setting.values), strict=True)),
@@ -156,10 +162,9 @@ def _drawn(name: str, draw: Callable[[Sweep], None], sweep: Sweep) -> None:
 
 def _row(sweep: Sweep, job: Job) -> dict[str, Any]:
     """A line of summary.csv."""
-    known = job.overrides is not None
     return (
         {"job": job.name}
-        | {key: job.value(key) if known else "" for key in sweep.varying}
+        | {key: "" if job.overrides is None else job.value(key) for key in sweep.varying}
         | {"status": job.status}
         | {name: job.scores.get(name) for name in _scores(sweep)}
         | {"seconds": job.seconds, "error": job.error}

@@ -61,12 +61,7 @@ def heatmap_figure(sweep: Sweep) -> Figure:
             bar.set_label(title, fontsize=9, color=INK)
     for axes in grid.flat:
         axes.label_outer()
-    seeds = max(len(setting.finished) for setting in sweep.settings)
-    figure.suptitle(
-        "test images" + (f"; means over {seeds} seeds, ± standard deviation" if seeds > 1 else ""),
-        fontsize=10,
-        color=INK,
-    )
+    figure.suptitle(_over_seeds(sweep, "± "), fontsize=10, color=INK)
     return figure
 
 
@@ -78,7 +73,8 @@ def curves_figure(sweep: Sweep) -> Figure:
     shown = [value for value in values if value in by_value and by_value[value].finished]
     numbers = numeric(values)
     places = [number(value) or 0.0 for value in shown] if numbers else list(range(len(shown)))
-    for axes, metric, unit in zip(figure.subplots(1, 2), ("psnr", "bce"), ("PSNR in dB", "BCE"), strict=True):
+    left, right = figure.subplots(1, 2)
+    for axes, metric, unit in ((left, "psnr", "PSNR in dB"), (right, "bce", "BCE")):
         if metric == "psnr":
             floor = [_floor(by_value[value]) for value in shown]
             axes.plot(places, floor, color="#777777", lw=1.2, ls="--", label="mean training image")
@@ -94,7 +90,8 @@ def curves_figure(sweep: Sweep) -> Figure:
         axes.minorticks_off()
         axes.set(xlabel=key, ylabel=f"{unit}, mean over test images")
         style(axes)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    figure.suptitle(_over_seeds(sweep, "bars: "), fontsize=10, color=INK)
     return figure
 
 
@@ -107,7 +104,8 @@ def _shades(name: str, means: Sequence[float]) -> ScalarMappable:
     if name == GAIN and means and min(means) < 0:
         most = max(map(abs, means))
         return ScalarMappable(Normalize(-most, most), "RdBu")
-    return ScalarMappable(Normalize(min(means, default=0), max(means, default=1)), "viridis")
+    low = 0.0 if name == GAIN else min(means, default=0.0)
+    return ScalarMappable(Normalize(low, max(means, default=1.0)), "viridis")
 
 
 def _cell(axes: Axes, x: int, y: int, setting: Setting | None, name: str, shades: ScalarMappable) -> None:
@@ -146,6 +144,14 @@ def _grid_axes(axes: Axes, sweep: Sweep, across: str, up: str) -> None:
     axes.set_ylim(-0.5, len(sweep.axes[up]) - 0.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _over_seeds(sweep: Sweep, sign: str) -> str:
+    counts = sorted({len(setting.finished) for setting in sweep.settings if setting.finished})
+    if counts[-1] == 1:
+        return "test images, noisy as in training; one seed"
+    some = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"test images, noisy as in training; means over {some} seeds, {sign}standard deviation"
 
 
 def _floor(setting: Setting) -> float:

@@ -98,39 +98,32 @@ class Sweep:
     began: float  # when the last command did, a Unix time
 
     @cached_property
+    def known(self) -> list[Job]:
+        """The jobs that say what they are about."""
+        return [job for job in self.jobs if job.overrides is not None]
+
+    @cached_property
     def keys(self) -> list[str]:
         """All keys that are said anywhere, in the order of the command line."""
-        said = [*self.planned[:1], *(job.overrides for job in self.jobs if job.overrides is not None)]
+        said = [*self.planned[:1], *(job.overrides or {} for job in self.known)]
         return list(dict.fromkeys(key for overrides in said for key in overrides))
 
     @cached_property
     def varying(self) -> list[str]:
         """The keys that differ between jobs."""
-        known = [job for job in self.jobs if job.overrides is not None]
-        return [
-            key
-            for key in self.keys
-            if len({job.value(key) for job in known} | {plan[key] for plan in self.planned if key in plan}) > 1
-        ]
+        return [key for key in self.keys if len(set(self._values(key))) > 1]
 
     @cached_property
     def axes(self) -> dict[str, list[str]]:
         """The values of every key that varies, but of the seed: numbers by size, others in the order of the grid."""
-        values = {
-            key: [plan[key] for plan in self.planned if key in plan]
-            + [job.value(key) for job in self.jobs if job.overrides is not None]
-            for key in self.varying
-            if key != "seed"
-        }
-        return {key: in_order(of_key) for key, of_key in values.items()}
+        return {key: in_order(self._values(key)) for key in self.varying if key != "seed"}
 
     @cached_property
     def settings(self) -> list[Setting]:
         """In the order of the grid, those of which at least one job has begun."""
         together: dict[tuple[str, ...], list[Job]] = {}
-        for job in self.jobs:
-            if job.overrides is not None:
-                together.setdefault(tuple(job.value(axis) for axis in self.axes), []).append(job)
+        for job in self.known:
+            together.setdefault(tuple(job.value(axis) for axis in self.axes), []).append(job)
         places = [{value: place for place, value in enumerate(values)} for values in self.axes.values()]
         order = sorted(together, key=lambda values: [place[v] for place, v in zip(places, values, strict=True)])
         return [
@@ -138,23 +131,13 @@ class Sweep:
             for values in order
         ]
 
-    def left(self) -> int:
-        """Planned jobs of which there is no folder yet."""
-        return sum(job is None for job in self.of_plan())
-
     def of_plan(self) -> list[Job | None]:
-        """The job of each planned one, where it has begun, be it under other overrides that come to the same."""
-        known = [job for job in self.jobs if job.overrides is not None]
-        defaults = {
-            key: next((job.value(key) for job in known if job.config and key not in (job.overrides or {})), "")
-            for key in self.keys
-        }
-        said = {frozenset((job.overrides or {}).items()): job for job in known}
-        meant = {tuple(job.value(key) for key in self.keys): job for job in known}
-        return [
-            said.get(frozenset(plan.items())) or meant.get(tuple(plan.get(key, defaults[key]) for key in self.keys))
-            for plan in self.planned
-        ]
+        """The job of each planned one; None where it has not begun."""
+        begun = {frozenset((job.overrides or {}).items()): job for job in self.known}
+        return [begun.get(frozenset(plan.items())) for plan in self.planned]
+
+    def _values(self, key: str) -> list[str]:
+        return [*(plan[key] for plan in self.planned if key in plan), *(job.value(key) for job in self.known)]
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -231,9 +214,9 @@ def _read_job(folder: Path) -> Job | None:
 
 
 def _recorded_job(folder: Path) -> Job:
-    record = json.loads((folder / RECORD).read_bytes())
-    if record["status"] not in STATUSES:
-        raise ValueError(f"status {record['status']}")
+    record = _read_json(folder / RECORD)
+    if record["status"] not in STATUSES or not isinstance(record["overrides"], list):
+        raise ValueError(f"status {record['status']}, overrides {record['overrides']}")
     seconds = record["seconds"]
     return Job(
         folder.name,
@@ -255,7 +238,7 @@ def _older_job(folder: Path) -> Job:
 
 
 def _with_results(job: Job) -> Job:
-    results = json.loads((job.folder / "results.json").read_bytes())
+    results = _read_json(job.folder / "results.json")
     test = results["test"]
     scores = {
         f"test/{task}/{metric}": None if value is None or not math.isfinite(value) else float(value)
@@ -265,6 +248,11 @@ def _with_results(job: Job) -> Job:
     floor = test["mean_image"]["denoising"]["psnr"]
     scores[GAIN] = None if floor is None or scores[PSNR] is None else scores[PSNR] - floor
     return replace(job, scores=scores, seconds=results["fit_seconds"] if job.seconds is None else job.seconds)
+
+
+def _read_json(path: Path) -> Any:
+    """A file's values; NaN and Infinity, which are no JSON, as null."""
+    return json.loads(path.read_bytes(), parse_constant=lambda name: None)
 
 
 def _read_plan(path: Path) -> tuple[Mapping[str, str], ...]:
