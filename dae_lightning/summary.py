@@ -44,12 +44,13 @@ def summarize(folder: Path, ended: bool = False) -> None:
     under_way = not ended and (is_held(folder) or any(job.status == "running" for job in sweep.jobs))
     print(progress(sweep, under_way, time.time()))
     write_summary(sweep)
-    if any(job.status == "finished" for job in sweep.jobs) and not (ended and None in sweep.of_plan()):
+    drawn = any(job.status == "finished" for job in sweep.jobs) and not (ended and None in sweep.of_plan())
+    if drawn:
         from dae_lightning import sweep_figures, sweep_gallery  # torch and lightning take seconds
 
         _drawn("heat map or curves", sweep_figures.draw, sweep)
         _drawn("gallery.png", sweep_gallery.draw, sweep)
-    print(f"summary and figures: {folder}", flush=True)
+    print(f"summary{' and figures' if drawn else ''}: {folder}", flush=True)
 
 
 def write_summary(sweep: Sweep) -> None:

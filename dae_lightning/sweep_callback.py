@@ -32,7 +32,7 @@ class Summary(Callback):
             try:
                 line = progress(read_sweep(self._folder), True, time.time())
             except Exception as error:
-                line = f"[sweep] progress not known: {error}"
+                line = f"[sweep] how far is not known: {error}"
             print(line, file=sys.stderr, flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from dae_lightning.figures import DENOISING, INK, RECONSTRUCTION, save_figure, style
 from dae_lightning.sweeps import GAIN, PSNR, STATUSES, Setting, Sweep, number
 
-TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "its gain over the mean training image, dB"}
+TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "gain over the mean image in dB"}
 WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic
 
 
@@ -41,8 +41,9 @@ def heatmap_figure(sweep: Sweep) -> Figure:
     cells = {frozenset(zip(names, setting.values, strict=True)): setting for setting in sweep.settings}
 
     columns, rows = (len(parts), 2) if split else (2, 1)
-    size = (1.6 + columns * (0.5 + 0.78 * len(sweep.axes[across])), 0.8 + rows * (0.8 + 0.6 * len(sweep.axes[up])))
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    cell = max(0.78, 0.09 * max(map(len, sweep.axes[across])))  # inches
+    width, height = 0.8 + cell * len(sweep.axes[across]), 0.8 + 0.6 * len(sweep.axes[up])
+    figure = Figure(figsize=(0.8 + columns * width, 0.8 + rows * height), dpi=120, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for place, (name, title) in enumerate(TITLES.items()):
         panels = list(grid[place]) if split else [grid[0][place]]
@@ -61,7 +62,7 @@ def heatmap_figure(sweep: Sweep) -> Figure:
             bar.set_label(title, fontsize=9, color=INK)
     for axes in grid.flat:
         axes.label_outer()
-    figure.suptitle(_over_seeds(sweep, "± "), fontsize=10, color=INK)
+    figure.suptitle(f"denoising of test images, {_over_seeds(sweep, '± ')}", fontsize=10, color=INK)
     return figure
 
 
@@ -86,12 +87,14 @@ def curves_figure(sweep: Sweep) -> Figure:
             axes.errorbar(places, means, bars, color=colour, marker="o", ms=5, capsize=3, label=task, **line)
         if numbers and places and min(places) > 0 and max(places) >= WIDE * min(places):
             axes.set_xscale("log")
-        axes.set_xticks(places, shown, rotation=0 if numbers else 20)
+        axes.set_xticks(places, shown)
         axes.minorticks_off()
+        if not numbers:
+            axes.set_xlim(-0.5, len(shown) - 0.5)
         axes.set(xlabel=key, ylabel=f"{unit}, mean over test images")
         style(axes)
     figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=3)
-    figure.suptitle(_over_seeds(sweep, "bars: "), fontsize=10, color=INK)
+    figure.suptitle(f"test images, {_over_seeds(sweep, 'bars: ')}", fontsize=10, color=INK)
     return figure
 
 
@@ -149,9 +152,9 @@ def _grid_axes(axes: Axes, sweep: Sweep, across: str, up: str) -> None:
 def _over_seeds(sweep: Sweep, sign: str) -> str:
     counts = sorted({len(setting.finished) for setting in sweep.settings if setting.finished})
     if counts[-1] == 1:
-        return "test images, noisy as in training; one seed"
+        return "one seed"
     some = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    return f"test images, noisy as in training; means over {some} seeds, {sign}standard deviation"
+    return f"means over {some} seeds, {sign}standard deviation"
 
 
 def _floor(setting: Setting) -> float:

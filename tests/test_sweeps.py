@@ -139,7 +139,8 @@ def test_progress_counts_what_is_there_and_reckons_the_end(tmp_path: Path) -> No
     # seven of the twelve, two halves counted, took 70 s
     end = datetime.fromtimestamp(1000 + 120)
     assert said == f"[sweep] 5 done, 1 failed, 2 running, 4 left of 12; expected end {end:%H:%M}"
-    # both were killed: nobody holds their locks
+    # now both were killed: nobody holds their locks, though one has left its name
+    (tmp_path / "noise.sigma=7" / ".lock.holder").write_text("process 1 on nowhere")
     assert progress(read_sweep(tmp_path), False, 1070) == "[sweep] 5 done, 1 failed, 2 interrupted, 4 left of 12"
 
 
@@ -304,6 +305,16 @@ def test_what_cannot_be_drawn_costs_a_line_and_no_numbers(grid: Path, capsys: py
     error = capsys.readouterr().err
     assert error.startswith("warning: no gallery.png: checkpoint=")
     assert error.count("\n") == 1
+
+
+def test_nobody_waits_for_pictures_of_a_sweep_that_was_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_job(tmp_path, "latent=1")
+    write_plan(tmp_path, "latent=1,2")
+    summarize(tmp_path, ended=True)
+    assert {path.name for path in tmp_path.glob("*.*")} == {"multirun.yaml", "summary.csv", "summary.json"}
+    assert capsys.readouterr().out.endswith(f"[sweep] 1 done, 1 left of 2\nsummary: {tmp_path}\n")
 
 
 def test_a_sweep_tells_how_far_it_is_and_ends_with_its_answer(tmp_path: Path, idx_root: Path) -> None:
