@@ -34,7 +34,7 @@ COLUMNS = (  # of the table, as many as fit
 def summarize(folder: Path, ended: bool = False) -> None:
     """Print the table of a sweep and how far it is, and leave its files and figures in its folder.
 
-    Of one that has `ended` before its last job (a signal does that) no figures: nobody waits for them then.
+    `ended`: by the sweep's own process, which still holds its folder.
 
     Raises:
         SweepError: it is none, or no job has begun.
@@ -44,7 +44,7 @@ def summarize(folder: Path, ended: bool = False) -> None:
     under_way = not ended and (is_held(folder) or any(job.status == "running" for job in sweep.jobs))
     print(progress(sweep, under_way, time.time()))
     write_summary(sweep)
-    drawn = any(job.status == "finished" for job in sweep.jobs) and not (ended and None in sweep.of_plan())
+    drawn = any(job.status == "finished" for job in sweep.jobs)
     if drawn:
         from dae_lightning import sweep_figures, sweep_gallery  # torch and lightning take seconds
 
@@ -106,7 +106,9 @@ def table(sweep: Sweep) -> str:
         for *row, state in zip(*numbers, status, strict=True)
     ]
     lost = [job for job in sweep.jobs if job.status not in ("finished", "running")]
-    return "\n".join(lines + [f"{job.status}: {job.name}{': ' if job.error else ''}{job.error}" for job in lost])
+    return "\n".join(
+        lines + [f"{job.status}: {_title(sweep, job)}{': ' if job.error else ''}{job.error}" for job in lost]
+    )
 
 
 def progress(sweep: Sweep, under_way: bool, now: float) -> str:
@@ -159,6 +161,12 @@ def _drawn(name: str, draw: Callable[[Sweep], None], sweep: Sweep) -> None:
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         print(f"warning: no {name}: {' '.join(reason.split())}", file=sys.stderr)
+
+
+def _title(sweep: Sweep, job: Job) -> str:
+    """What sets it apart from the others, as one would type it; of one that does not say, its folder's name."""
+    said = [f"{key}={job.value(key)}" for key in sweep.varying if job.overrides is not None and job.value(key)]
+    return " ".join(said) or job.name
 
 
 def _row(sweep: Sweep, job: Job) -> dict[str, Any]:

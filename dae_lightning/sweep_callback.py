@@ -1,6 +1,5 @@
 """What Hydra is told to call in a multirun: a line after each job, the summary at the end."""
 
-import atexit
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,6 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dae_lightning.errors import SweepError
 from dae_lightning.summary import progress, summarize
 from dae_lightning.sweeps import read_sweep
 
@@ -20,12 +18,9 @@ class Summary(Callback):
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._began = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._folder = Path(config.hydra.sweep.dir).absolute()
-        self._began = time.time()
-        atexit.register(self._at_exit)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self._folder is not None:
@@ -36,19 +31,8 @@ class Summary(Callback):
             print(line, file=sys.stderr, flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        atexit.unregister(self._at_exit)
-        self._summarize(0.0)
-
-    def _at_exit(self) -> None:
-        """Behind a job that failed Hydra raises its error, and does not call on_multirun_end."""
-        self._summarize(self._began)
-
-    def _summarize(self, since: float) -> None:
-        """Unless no job has begun `since`: then there is nothing new to say."""
-        try:
-            if self._folder is not None and any(job.started >= since for job in read_sweep(self._folder).jobs):
+        if self._folder is not None:
+            try:
                 summarize(self._folder, ended=True)
-        except SweepError:
-            pass
-        except Exception as error:
-            print(f"warning: no summary: {error}", file=sys.stderr, flush=True)
+            except Exception as error:
+                print(f"warning: no summary: {error}", file=sys.stderr, flush=True)

@@ -206,8 +206,6 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
     done = {path.parent.name for path in sweep.glob("*/results.json")}
     assert len(done) == 2
     assert {("latent=3" in name, "noise.sigma=2" in name) for name in done} == {(True, True), (False, True)}
-    assert "denoising: PSNR" in answer.stdout  # the answer comes all the same
-    assert (sweep / "summary.csv").is_file()
 
 
 def test_folder_names_hold_no_separator_and_fit_any_file_system() -> None:
