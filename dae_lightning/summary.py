@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dae_lightning.errors import UserError
@@ -112,11 +113,7 @@ def table(sweep: Sweep) -> str:
 
 
 def progress(sweep: Sweep, under_way: bool, now: float) -> str:
-    """How far a sweep has come, in a line; when it is `under_way`, with its expected end.
-
-    The end is reckoned from what the last command has done so far, a running job counting half: it holds for any number
-    of jobs at a time, if those to come take as long as those done.
-    """
+    """How far a sweep has come at the Unix time `now`, in a line; when it is `under_way`, with its expected end."""
     counts = _count(sweep.jobs)
     plan = sweep.of_plan()
     left = sum(job is None for job in plan)
@@ -129,18 +126,29 @@ def progress(sweep: Sweep, under_way: bool, now: float) -> str:
     if plan:
         parts.append(f"{left} left")
     text = f"[sweep] {', '.join(parts)} of {counts.total() + left}"
-    ended = sum(job.started >= sweep.began and job.status != "running" for job in sweep.jobs)
-    done, to_come = ended + counts["running"] / 2, left + counts["running"] / 2
-    if under_way and plan and to_come and done:
-        end = datetime.fromtimestamp(now + to_come / done * (now - sweep.began))
+    if under_way and left + counts["running"] and (end := _expected_end(sweep, left, now)):
         today = end.date() == datetime.fromtimestamp(now).date()
         text += f"; expected end {end:{'%H:%M' if today else '%Y-%m-%d %H:%M'}}"
     return text
 
 
+def _expected_end(sweep: Sweep, left: int, now: float) -> datetime | None:
+    """From what the last command has done so far, running jobs counted in part; None until it has finished one.
+
+    It holds for any number of jobs at a time, if those to come take as long as those done.
+    """
+    ended = [job for job in sweep.jobs if job.started >= sweep.began and job.status != "running"]
+    times = [job.seconds for job in ended if job.status == "finished" and job.seconds]
+    if not times or not sweep.planned:
+        return None
+    running = [min(1.0, (now - job.started) / fmean(times)) for job in sweep.jobs if job.status == "running"]
+    done, to_come = len(ended) + sum(running), left + len(running) - sum(running)
+    return datetime.fromtimestamp(now + to_come / done * (now - sweep.began))
+
+
 def duration(seconds: float) -> str:
     """As in 8.1 s, 4:05 or 1:02:03."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -34,12 +34,13 @@ def write_job(
     error: str | None = None,
     config: Config | None = None,
     started: float = 1000.0,
+    seconds: float = 8.0,
 ) -> Path:
     """A job's folder as a multirun leaves it."""
     folder = sweep / ",".join(overrides)
     folder.mkdir(parents=True)
     record = {"overrides": list(overrides), "config": config, "status": status, "error": error, "started": started}
-    (folder / "job.json").write_text(json.dumps(record | {"seconds": None if status == "running" else 8.0}))
+    (folder / "job.json").write_text(json.dumps(record | {"seconds": None if status == "running" else seconds}))
     if status == "finished":
         scores = {task: {"bce": 0.36, "psnr": psnr, "ssim": 0.4} for task in ("reconstruction", "denoising")}
         floor = {"denoising": {"psnr": FLOOR}}
@@ -129,19 +130,19 @@ def test_the_files_have_a_row_per_job_and_the_same_bytes_each_time(grid: Path) -
 def test_progress_counts_what_is_there_and_reckons_the_end(tmp_path: Path) -> None:
     write_plan(tmp_path, "noise.sigma=range(0,12)", began=1000)
     for sigma in range(5):
-        write_job(tmp_path, f"noise.sigma={sigma}", started=1000 + sigma)
+        write_job(tmp_path, f"noise.sigma={sigma}", started=1000 + sigma, seconds=1000)
     write_job(tmp_path, "noise.sigma=5", status="failed", started=1005)
     with (
-        sole_use(write_job(tmp_path, "noise.sigma=6", status="running", started=1006)),
-        sole_use(write_job(tmp_path, "noise.sigma=7", status="running", started=1006)),
+        sole_use(write_job(tmp_path, "noise.sigma=6", status="running", started=7500)),
+        sole_use(write_job(tmp_path, "noise.sigma=7", status="running", started=7500)),
     ):
-        said = progress(read_sweep(tmp_path), True, now=1000 + 70)
-    # seven of the twelve, two halves counted, took 70 s
-    end = datetime.fromtimestamp(1000 + 120)
+        said = progress(read_sweep(tmp_path), True, now=1000 + 7000)
+    # seven of the twelve, counting two halves, took 7,000 s
+    end = datetime.fromtimestamp(1000 + 12000)
     assert said == f"[sweep] 5 done, 1 failed, 2 running, 4 left of 12; expected end {end:%H:%M}"
     # now both were killed: nobody holds their locks, though one has left its name
     (tmp_path / "noise.sigma=7" / ".lock.holder").write_text("process 1 on nowhere")
-    assert progress(read_sweep(tmp_path), False, 1070) == "[sweep] 5 done, 1 failed, 2 interrupted, 4 left of 12"
+    assert progress(read_sweep(tmp_path), False, 8000) == "[sweep] 5 done, 1 failed, 2 interrupted, 4 left of 12"
 
 
 def test_what_an_earlier_command_did_not_finish_is_left_once_more(tmp_path: Path) -> None:
