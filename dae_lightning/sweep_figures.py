@@ -1,6 +1,8 @@
 """A sweep as pictures: heatmap.png where two or three keys vary, curves.png where one does."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,7 +83,7 @@ def curves_figure(sweep: Sweep) -> Figure:
             axes.plot(places, floor, color="#777777", lw=1.2, ls="--", label="mean training image")
         for task, colour in (("denoising (noisy in)", DENOISING), ("reconstruction (clean in)", RECONSTRUCTION)):
             name = f"test/{task.split()[0]}/{metric}"
-            means = [by_value[value].mean(name) for value in shown]
+            means = [_mean(by_value[value], name) for value in shown]
             bars = [by_value[value].deviation(name) or 0.0 for value in shown]
             line = {"lw": 1.8} if numbers else {"ls": "none"}
             axes.errorbar(places, means, bars, color=colour, marker="o", ms=5, capsize=3, label=task, **line)
@@ -126,17 +128,10 @@ def _cell(axes: Axes, x: int, y: int, setting: Setting | None, name: str, shades
     ink = "black" if bright else "white"
     deviation = setting.deviation(name)
     sign = "+" if name == GAIN else ""
-    axes.text(
-        x,
-        y + (0.1 if deviation is not None else 0),
-        f"{mean:{sign}.2f}",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=ink,
-    )
+    text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x, y + (0.1 if deviation is not None else 0), f"{mean:{sign}.2f}", fontsize=9, **text)
     if deviation is not None:
-        axes.text(x, y - 0.22, f"±{deviation:.2f}", ha="center", va="center", fontsize=6.5, color=ink)
+        axes.text(x, y - 0.22, f"±{deviation:.2f}", fontsize=6.5, **text)
 
 
 def _grid_axes(axes: Axes, sweep: Sweep, across: str, up: str) -> None:
@@ -159,4 +154,10 @@ def _over_seeds(sweep: Sweep, sign: str) -> str:
 
 def _floor(setting: Setting) -> float:
     """PSNR of the mean training image."""
-    return (setting.mean(PSNR) or 0.0) - (setting.mean(GAIN) or 0.0)
+    return _mean(setting, PSNR) - _mean(setting, GAIN)
+
+
+def _mean(setting: Setting, name: str) -> float:
+    """NaN, which is not drawn, where the score is not defined."""
+    mean = setting.mean(name)
+    return math.nan if mean is None else mean

@@ -56,7 +56,8 @@ def spread(sweep: Sweep, settings: Sequence[Setting]) -> list[Setting]:
         {values[round(place * (len(values) - 1) / max(1, count - 1))] for place in range(count)}
         for values, count in zip(sweep.axes.values(), counts, strict=True)
     ]
-    return [s for s in settings if all(value in of_axis for value, of_axis in zip(s.values, kept, strict=True))]
+    shown = [s for s in settings if all(value in of_axis for value, of_axis in zip(s.values, kept, strict=True))]
+    return shown or list(settings[:MODELS])  # of a grid full of holes these may be all missing
 
 
 def label(sweep: Sweep, setting: Setting) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -269,10 +270,11 @@ def test_the_curves_have_an_axis_of_numbers_or_of_names(tmp_path: Path) -> None:
     floor, denoising, *_ = axes.lines
     assert list(floor.get_ydata()) == pytest.approx([FLOOR] * 3)
     assert list(denoising.get_ydata()) == [12.5, 12.5, 12.5]
-    for noise in ("salt_and_pepper", "masking"):
-        write_job(tmp_path / "noise", f"noise={noise}")
+    write_job(tmp_path / "noise", "noise=salt_and_pepper")
+    write_job(tmp_path / "noise", "noise=masking", psnr=None)  # of a perfect image
     axes = curves_figure(read_sweep(tmp_path / "noise")).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["masking", "salt_and_pepper"]
+    assert [math.isfinite(dB) for dB in axes.lines[1].get_ydata()] == [False, True]
 
 
 def test_a_grown_grid_has_no_stale_picture_and_too_many_keys_are_told(
