@@ -71,8 +71,9 @@ def label(sweep: Sweep, setting: Setting) -> str:
 
 def gallery_figure(clean: Tensor, rows: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
     """Left what a model gets, right what it makes of it; `clean` and both of each row are (N, H, W) or (N, 3, H, W)."""
-    height = clean.shape[-2] / clean.shape[-1] * 0.5 * (len(rows) + 1)  # inches, of tiles half an inch wide
-    figure = Figure(figsize=(1.9 + 2 * 0.5 * len(clean), 0.8 + height), dpi=120, layout="constrained")
+    height = clean.shape[-2] / clean.shape[-1] * 0.54 * (len(rows) + 1)  # inches, of tiles half an inch wide, and gaps
+    names = 0.078 * max(len(line) for name in rows for line in name.split("\n"))
+    figure = Figure(figsize=(0.6 + names + 2 * 0.5 * len(clean), 0.7 + height), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, side, name in ((left, 0, "noisy: what the model gets"), (right, 1, "denoised: what it makes of it")):
         wall = montage([clean, *(pair[side] for pair in rows.values())])

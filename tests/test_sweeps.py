@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from matplotlib.figure import Figure
 
@@ -19,7 +20,7 @@ from dae_lightning.errors import SweepError
 from dae_lightning.locks import sole_use
 from dae_lightning.summary import progress, summarize, table, write_summary
 from dae_lightning.sweep_figures import curves_figure, draw, heatmap_figure
-from dae_lightning.sweep_gallery import spread
+from dae_lightning.sweep_gallery import gallery_figure, spread
 from dae_lightning.sweeps import plain, read_sweep
 from tests.faults.processes import Training, small
 
@@ -301,6 +302,17 @@ def test_a_gallery_of_a_large_grid_keeps_its_ends(tmp_path: Path) -> None:
     shown = [setting.values for setting in spread(sweep, sweep.settings)]
     assert len(shown) == 12
     assert {("0", "1"), ("0", "4"), ("4", "1"), ("4", "4")} <= set(shown)
+
+
+def test_the_gallery_has_what_a_model_gets_beside_what_it_makes_of_it() -> None:
+    clean, noisy, denoised = (torch.full((2, 14, 14), grey) for grey in (0.2, 0.4, 0.6))
+    left, right = gallery_figure(clean, {"sigma 1": (noisy, denoised)}, "").axes
+    tiles = slice(0, 14), slice(15, 29)  # with a white pixel between
+    for axes, below in ((left, 0.4), (right, 0.6)):
+        wall = axes.images[0].get_array()
+        assert wall is not None
+        assert [float(wall[rows, tiles[1]].mean()) for rows in tiles] == pytest.approx([0.2, below])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["original", "sigma 1"]
 
 
 def test_what_cannot_be_drawn_costs_a_line_and_no_numbers(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
