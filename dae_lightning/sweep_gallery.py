@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from textwrap import fill
 
 import torch
 from matplotlib.figure import Figure
@@ -66,13 +67,13 @@ def label(sweep: Sweep, setting: Setting) -> str:
         f"{key.split('.')[-1]} {value}" for key, value in zip(sweep.axes, setting.values, strict=True) if value
     )
     score = setting.finished[0].scores[PSNR]
-    return f"{values or 'model'}\n{'' if score is None else f'{score:.2f} dB'}"
+    return f"{fill(values, 24) or 'model'}\n{'' if score is None else f'{score:.2f} dB'}"
 
 
 def gallery_figure(clean: Tensor, rows: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
     """Left what a model gets, right what it makes of it; `clean` and both of each row are (N, H, W) or (N, 3, H, W)."""
     height = clean.shape[-2] / clean.shape[-1] * 0.54 * (len(rows) + 1)  # inches, of tiles half an inch wide, and gaps
-    names = 0.078 * max(len(line) for name in rows for line in name.split("\n"))
+    names = 0.085 * max(len(line) for name in rows for line in name.split("\n"))
     figure = Figure(figsize=(0.6 + names + 2 * 0.5 * len(clean), 0.7 + height), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, side, name in ((left, 0, "noisy: what the model gets"), (right, 1, "denoised: what it makes of it")):
