@@ -1,6 +1,7 @@
 """The commands, thin: what each one checks before its room is called."""
 
 import os
+import sys
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -12,14 +13,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import config, jobs
+from dae_lightning import config, jobs, summary
 from dae_lightning.command_line import checked, one_line, run_command
-from dae_lightning.errors import ConfigError
+from dae_lightning.errors import ConfigError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.ranks import check_start
 from dae_lightning.run_folders import find_checkpoint, to_resume
-from dae_lightning.signals import Interrupted
+from dae_lightning.signals import Interrupted, stop_at_once
 
 
 def train() -> None:
@@ -162,3 +163,29 @@ def _evaluate(cfg: DictConfig) -> None:
     from dae_lightning import evaluation
 
     evaluation.evaluate(settings, checkpoints, Path(settings.output))
+
+
+SUMMARIZE = """\
+dae-summarize SWEEP_DIR
+
+Print a multirun's table and how far it is, and leave summary.csv, summary.json, gallery.png, and heatmap.png (where two
+or three keys vary) or curves.png (where one does) in its folder. It may still run.
+"""
+
+
+def summarize() -> None:
+    """`dae-summarize`. It has no settings, and so no need of Hydra."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(SUMMARIZE, end="")
+        return
+    if len(arguments) != 1:
+        sys.exit("error: give one sweep's folder: dae-summarize SWEEP_DIR")
+    stop_at_once()
+    try:
+        summary.summarize(Path(arguments[0]).expanduser())
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error if isinstance(error, UserError) else f'{error.filename}: {error.strerror}'}")

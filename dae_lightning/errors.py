@@ -17,6 +17,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder that is absent, damaged, or of another model."""
 
 
+class SweepError(UserError):
+    """A folder that is no multirun's, or one in which no job has begun."""
+
+
 class FolderInUseError(UserError):
     """A run folder in which another process is at work."""
 

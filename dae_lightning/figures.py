@@ -35,7 +35,7 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
             axes.plot(epochs, values, label=label, color=colour, lw=1.8, marker="." if len(points) < 25 else None)
     axes.set(xlabel="epoch", ylabel="binary cross-entropy, mean over pixels")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _style(axes)
+    style(axes)
     axes.legend(frameon=False)
     return figure
 
@@ -72,7 +72,7 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
         axes.errorbar(levels, percent, margins, label=label, color=colour, marker=marker, ms=5, lw=1.8)
     trained = "trained on clean images, on noisy ones"
     for axes, title in ((left, f"classifier of pixels, {trained}"), (right, f"classifier of codes, {trained}")):
-        _style(axes)
+        style(axes)
         _level_axis(axes, [row["sigma"] for row in rows if row["sigma"] is not None], level)
         axes.set_title(title, fontsize=10)
         axes.set_ylim(0, 100)
@@ -153,7 +153,7 @@ def curve_figure(
     axes.set_ylim(bottom, top)
     _level_axis(axes, [x for points in curves.values() for x, _ in points], level)
     axes.set_ylabel("PSNR in dB, mean over images")
-    _style(axes)
+    style(axes)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return figure
 
@@ -168,6 +168,6 @@ def _level_axis(axes: Axes, levels: Iterable[float], name: str) -> None:
     axes.set_xlabel(f"{name} of the noise on the test images")
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", lw=0.7)

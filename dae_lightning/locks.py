@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout  # it comes with torch
 
 from dae_lightning.errors import FolderInUseError
 
+ASKING = 0.2  # seconds, far longer than `is_held` holds a lock only to see whether it can
+
 
 @contextmanager
 def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
@@ -24,7 +26,7 @@ def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     holder = folder / ".lock.holder"  # a file of its own: taking a lock may empty the lock's
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=ASKING)
     except Timeout:
         if not wait:
             raise FolderInUseError(f"{folder}: in use by {_read(holder)}") from None
@@ -37,6 +39,19 @@ def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder's lock; one that was killed left its name there, but holds nothing."""
+    if not (folder / ".lock.holder").exists():
+        return False
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):  # another user's folder cannot be asked, and is believed
+        return True
+    lock.release()
+    return False
 
 
 def _read(holder: Path) -> str:

@@ -21,8 +21,8 @@ from dae_lightning.ranks import Rank
 class ChunkOptimization(LightningModule):
     """A LightningModule that takes one optimiser step per batch of a chunk.
 
-    The model that derives from it gives `corrupted`, `loss` and `check_batch`, and calls `__init__` with its optimiser's
-    settings. On a GPU its steps are replayed as a CUDA graph, unless `cuda_graph` is set to False.
+    The model that derives from it gives `corrupted`, `loss` and `check_batch`, and calls `__init__` with its
+    optimiser's settings. On a GPU its steps are replayed as a CUDA graph, unless `cuda_graph` is set to False.
     """
 
     cuda_graph = True

@@ -1,0 +1,273 @@
+"""A multirun's folder, read: its jobs, what varies among them, and the settings that their seeds share.
+
+Whoever runs the jobs leaves a job.json in the folder of each: `overrides` (a list of key=value), `config` (resolved, or
+null), `status`, `error`, `started` (a Unix time), `seconds`. A run folder without one, of an older version, counts too.
+Free of torch: it is read after every job.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from dae_lightning.errors import SweepError
+from dae_lightning.locks import is_held
+
+PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
+RECORD, OLDER = "job.json", ".hydra/overrides.yaml"  # either tells that a folder is a job's
+STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
+PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training of a sweep. `scores` are a finished one's, None where a number is not defined or not finite."""
+
+    name: str  # of its folder
+    folder: Path
+    overrides: Mapping[str, str] | None  # None: unreadable too
+    config: Mapping[str, Any]
+    status: str
+    error: str = ""
+    started: float = 0.0
+    seconds: float | None = None
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+
+    def value(self, key: str) -> str:
+        """What it has for a key, be it said in its overrides or not; "" where it has none."""
+        said = (self.overrides or {}).get(key)
+        if said is not None:
+            return said
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        value = value.get("kind") if isinstance(value, dict) else value
+        return "" if value is None else plain(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The jobs that differ by nothing but their seed."""
+
+    values: tuple[str, ...]  # of the sweep's axes
+    jobs: tuple[Job, ...]
+
+    @property
+    def finished(self) -> list[Job]:
+        return [job for job in self.jobs if job.status == "finished"]
+
+    def scores(self, name: str) -> list[float]:
+        """Of the finished jobs, a score that is defined."""
+        return [score for job in self.finished if (score := job.scores.get(name)) is not None]
+
+    def mean(self, name: str) -> float | None:
+        return fmean(scores) if (scores := self.scores(name)) else None
+
+    def deviation(self, name: str) -> float | None:
+        """Standard deviation over seeds (n - 1); None of a single one."""
+        return stdev(scores) if len(scores := self.scores(name)) > 1 else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean time of a finished job."""
+        known = [job.seconds for job in self.finished if job.seconds is not None]
+        return fmean(known) if known else None
+
+    def count(self) -> str:
+        """As in "2 finished, 1 failed"."""
+        counts = {status: sum(job.status == status for job in self.jobs) for status in STATUSES}
+        return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A multirun: the jobs that have begun, by name, and what its last command planned."""
+
+    folder: Path
+    jobs: tuple[Job, ...]
+    planned: tuple[Mapping[str, str], ...]  # overrides of every job, in order; none where they cannot be told
+    began: float  # when the last command did, a Unix time
+
+    @cached_property
+    def known(self) -> list[Job]:
+        """The jobs that say what they are about."""
+        return [job for job in self.jobs if job.overrides is not None]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """All keys that are said anywhere, in the order of the command line."""
+        said = [*self.planned[:1], *(job.overrides or {} for job in self.known)]
+        return list(dict.fromkeys(key for overrides in said for key in overrides))
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """The keys that differ between jobs."""
+        return [key for key in self.keys if len(set(self._values(key))) > 1]
+
+    @cached_property
+    def axes(self) -> dict[str, list[str]]:
+        """The values of every key that varies, but of the seed: numbers by size, others in the order of the grid."""
+        return {key: in_order(self._values(key)) for key in self.varying if key != "seed"}
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """In the order of the grid, those of which at least one job has begun."""
+        together: dict[tuple[str, ...], list[Job]] = {}
+        for job in self.known:
+            together.setdefault(tuple(job.value(axis) for axis in self.axes), []).append(job)
+        places = [{value: place for place, value in enumerate(values)} for values in self.axes.values()]
+        order = sorted(together, key=lambda values: [place[v] for place, v in zip(places, values, strict=True)])
+        return [
+            Setting(values, tuple(sorted(together[values], key=lambda job: number(job.value("seed")) or 0)))
+            for values in order
+        ]
+
+    def of_plan(self) -> list[Job | None]:
+        """The job of each planned one; None where it has not begun."""
+        begun = {frozenset((job.overrides or {}).items()): job for job in self.known}
+        return [begun.get(frozenset(plan.items())) for plan in self.planned]
+
+    def _values(self, key: str) -> list[str]:
+        return [*(plan[key] for plan in self.planned if key in plan), *(job.value(key) for job in self.known)]
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """What lies in a multirun's folder now.
+
+    Raises:
+        SweepError: there is no such folder, it is not a multirun's, or no job has begun.
+    """
+    if not folder.is_dir():
+        raise SweepError(f"{folder}: no such folder")
+    plan = folder / PLAN
+    places = [child for child in sorted(folder.iterdir()) if child.is_dir()]
+    if not plan.is_file() and not any((place / RECORD).exists() for place in places):
+        if (folder / ".hydra").is_dir() or (folder / "results.json").exists() or (folder / RECORD).exists():
+            raise SweepError(f"{folder}: a single run's folder; give that of a multirun, which holds one per job")
+        raise SweepError(f"{folder}: no sweep in it (there is no {PLAN}, which a multirun writes)")
+    jobs = tuple(job for place in places if (job := _read_job(place)) is not None)
+    if not jobs:
+        raise SweepError(f"{folder}: no job of this sweep has begun")
+    return Sweep(folder, jobs, _read_plan(plan), plan.stat().st_mtime if plan.exists() else 0.0)
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Each once: numbers by size, other values as they come, with a missing one at the end."""
+    once = list(dict.fromkeys(values))
+    numbers = {value: number(value) for value in once}
+    if all(numbers[value] is not None for value in once if value):
+        once.sort(key=lambda value: numbers[value] or 0.0)
+    return sorted(once, key=lambda value: not value)
+
+
+def number(text: str) -> float | None:
+    """The finite number that a value is."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def plain(value: object) -> str:
+    """A value as one text, however it was written: 2, 2.0 and 2e0 are the same, and so are 1e-3 and 0.001."""
+    if value is None or isinstance(value, bool):
+        return str(value).replace("None", "null").lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(plain, value))}]"
+    found = number(text := str(value).strip())
+    if found is None:
+        return text
+    return f"{found:.0f}" if found.is_integer() and abs(found) < 1e15 else repr(found)
+
+
+def _read_job(folder: Path) -> Job | None:
+    """The job of a folder; None where there never was one."""
+    if not any((folder / name).exists() for name in (RECORD, OLDER)):
+        return None
+    job = Job(folder.name, folder, None, {}, "unreadable")
+    reading = OLDER
+    try:
+        if (folder / OLDER).exists():  # also where the other is damaged: what the job is about may still be known
+            job = _older_job(folder)
+        reading = RECORD
+        if (folder / RECORD).exists():
+            job = _recorded_job(folder)
+        reading = "results.json"
+        if job.status == "finished":
+            job = _with_results(job)
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(f"{type(error).__name__}: {error}".split())
+        return replace(job, status="unreadable", error=f"{reading}: {reason}", scores={})
+    if job.status == "running" and not is_held(folder):
+        return replace(job, status="interrupted")
+    return job
+
+
+def _recorded_job(folder: Path) -> Job:
+    record = _read_json(folder / RECORD)
+    if record["status"] not in STATUSES or not isinstance(record["overrides"], list):
+        raise ValueError(f"status {record['status']}, overrides {record['overrides']}")
+    seconds = record["seconds"]
+    return Job(
+        folder.name,
+        folder,
+        _by_key(record["overrides"]),
+        dict(record["config"] or {}),
+        record["status"],
+        " ".join(str(record["error"] or "").split()),
+        float(record["started"]),
+        None if seconds is None else float(seconds),
+    )
+
+
+def _older_job(folder: Path) -> Job:
+    status = "finished" if (folder / "results.json").exists() else "running"
+    overrides = _by_key(yaml.safe_load((folder / OLDER).read_bytes()))
+    config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_bytes())
+    return Job(folder.name, folder, overrides, config, status, started=(folder / OLDER).stat().st_mtime)
+
+
+def _with_results(job: Job) -> Job:
+    results = _read_json(job.folder / "results.json")
+    test = results["test"]
+    scores = {
+        f"test/{task}/{metric}": None if value is None or not math.isfinite(value) else float(value)
+        for task, of_task in test["model"].items()
+        for metric, value in of_task.items()
+    }
+    floor = test["mean_image"]["denoising"]["psnr"]
+    scores[GAIN] = None if floor is None or scores[PSNR] is None else scores[PSNR] - floor
+    return replace(job, scores=scores, seconds=results["fit_seconds"] if job.seconds is None else job.seconds)
+
+
+def _read_json(path: Path) -> Any:
+    """A file's values; NaN and Infinity, which are no JSON, as null."""
+    return json.loads(path.read_bytes(), parse_constant=lambda name: None)
+
+
+def _read_plan(path: Path) -> tuple[Mapping[str, str], ...]:
+    """The overrides of every job of the last command, as Hydra's own sweeper expands them."""
+    try:
+        settings = yaml.safe_load(path.read_bytes())["hydra"]
+        said = [f"{key}={value}" for key, value in (settings["sweeper"].get("params") or {}).items()]
+        overrides = OverridesParser.create().parse_overrides([*said, *settings["overrides"]["task"]])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    except (OSError, TypeError, AttributeError, LookupError, yaml.YAMLError, HydraException):
+        return ()  # no such file, a damaged one, or another sweeper's
+    return tuple(_by_key(job) for job in jobs)
+
+
+def _by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Hydra's `key=value`s as a mapping; a plus, which only says that the key is new, is left out."""
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: plain(value) for key, _, value in pairs if key.split(".")[0] != "hydra"}
