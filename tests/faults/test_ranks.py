@@ -94,13 +94,21 @@ def test_when_the_command_is_killed_its_ranks_end_and_it_goes_on_bit_by_bit(
 
 
 @pytest.mark.parametrize(
-    ("signum", "name", "nth"), [(signal.SIGINT, "validation_step", 2), (signal.SIGTERM, "loss", 20)]
+    ("signum", "told", "name", "nth"),
+    [(signal.SIGINT, os.getppid, "validation_step", 2), (signal.SIGTERM, os.getpid, "loss", 20)],
+    ids=["the command", "a rank"],
 )
-def test_a_signal_to_the_command_stops_all_ranks_at_one_step_and_loses_nothing(
-    tmp_path: Path, idx_root: Path, whole: list[bytes], signum: signal.Signals, name: str, nth: int
+def test_a_signal_stops_all_ranks_at_one_step_and_loses_nothing(
+    tmp_path: Path,
+    idx_root: Path,
+    whole: list[bytes],
+    signum: signal.Signals,
+    told: Callable[[], int],
+    name: str,
+    nth: int,
 ) -> None:
     folder = tmp_path / "run"
-    tell = on_rank(1, lambda: os.kill(os.getppid(), signum))
+    tell = on_rank(1, lambda: os.kill(told(), signum))
     stopped = Training(
         tmp_path,
         *two(idx_root, f"hydra.run.dir={folder}"),
@@ -108,7 +116,7 @@ def test_a_signal_to_the_command_stops_all_ranks_at_one_step_and_loses_nothing(
     )
     assert stopped.status() == 128 + signum, stopped.said
     assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, go on with resume={folder}\n")
-    assert stopped.said.count("saving; once more stops at once") == 1
+    assert stopped.said.count("saving; once more stops at once") == (told is os.getppid)
     assert "Traceback" not in stopped.said
     assert_goes_on(folder, whole)
 
