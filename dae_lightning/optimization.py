@@ -76,8 +76,9 @@ class ChunkOptimization(LightningModule):
 
         def step(noisy: Tensor, clean: Tensor) -> Tensor:
             loss = self.loss(noisy, clean)
-            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
-                self._check_finite(loss.item(), self.trainer.global_step)
+            # on a GPU reading every loss would wait for every step: see _account
+            if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
+                raise self._divergence(value, self.trainer.global_step)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -94,18 +95,15 @@ class ChunkOptimization(LightningModule):
         # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
         if not losses.isfinite().all():
             first = int(losses.isfinite().logical_not().nonzero()[0])
-            self._check_finite(losses[first].item(), first_step + first)
+            raise self._divergence(losses[first].item(), first_step + first)
         loss = losses.mean()
         self._epoch_loss += images * loss.item()
         self._epoch_images += images
         return loss
 
-    def _check_finite(self, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise TrainingError(
-                f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}"
-            )
+    def _divergence(self, loss: float, step: int) -> TrainingError:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
