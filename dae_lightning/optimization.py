@@ -72,7 +72,7 @@ class ChunkOptimization(LightningModule):
             if schedule is not None:
                 schedule.step()
             step += 1
-        return self._account(torch.stack(losses), first_step, sum(map(len, batches[: len(losses)])))
+        return self._account(torch.stack(losses), first_step, [len(images) for images in batches[: len(losses)]])
 
     def _take_step(self, optimizer: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """What takes a step, one and the same for the whole fit: this function, or its recording."""
@@ -83,8 +83,9 @@ class ChunkOptimization(LightningModule):
             loss.backward()
             if self._rank.size > 1:  # gradients and loss of the whole batch
                 loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
-            if loss.device.type == "cpu":  # on a GPU reading every loss would wait for every step: see _account
-                self._check_finite(loss.item(), self.trainer.global_step)
+            # on a GPU reading every loss would wait for every step: see _account
+            if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
+                raise self._divergence(value, self.trainer.global_step)
             optimizer.step()
             return loss.detach()
 
@@ -99,22 +100,20 @@ class ChunkOptimization(LightningModule):
         """This process's rows of a batch: all, unless several train together."""
         return images if self._rank.size == 1 else share(images, self._rank)
 
-    def _account(self, losses: Tensor, first_step: int, images: int) -> Tensor:
+    def _account(self, losses: Tensor, first_step: int, sizes: list[int]) -> Tensor:
+        """Add the losses of batches of these sizes to the epoch's; their mean over the images is returned."""
         # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
         if not losses.isfinite().all():
             first = int(losses.isfinite().logical_not().nonzero()[0])
-            self._check_finite(losses[first].item(), first_step + first)
-        loss = losses.mean()
-        self._epoch_loss += images * loss.item()
-        self._epoch_images += images
-        return loss
+            raise self._divergence(losses[first].item(), first_step + first)
+        total = float(losses.double() @ losses.new_tensor(sizes).double())
+        self._epoch_loss += total
+        self._epoch_images += sum(sizes)
+        return losses.new_tensor(total / sum(sizes))
 
-    def _check_finite(self, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise TrainingError(
-                f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}"
-            )
+    def _divergence(self, loss: float, step: int) -> TrainingError:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
