@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.faults.processes import Training, small
 
 ROOT = Path(__file__).parent.parent
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
@@ -49,7 +50,8 @@ class Sweep:
             )
 
     def status(self) -> int:
-        return self.process.wait(PATIENCE)
+        self.wait_until(lambda: self.process.poll() is not None)
+        return self.process.wait()
 
     @property
     def said(self) -> str:
@@ -58,8 +60,11 @@ class Sweep:
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+                raise AssertionError(self.said)
             time.sleep(0.01)
 
     def began(self, job: str) -> bool:
