@@ -82,11 +82,12 @@ def test_a_signal_before_the_first_step_stops_at_once(
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_stops_at_once(tmp_path: Path, idx_root: Path, signum: signal.Signals) -> None:
     """The first one comes within a step that takes a minute."""
-    slow = lambda: before(DenoisingAutoencoder, "loss", lambda: [time.sleep(0.1) for _ in range(600)], 20)  # noqa: E731
+    minute = lambda: [(tmp_path / "slow").touch(), *(time.sleep(0.1) for _ in range(600))]  # noqa: E731
+    slow = lambda: before(DenoisingAutoencoder, "loss", minute, 20)  # noqa: E731
     folder = tmp_path / "run"
     begin = time.monotonic()
     run = Training(tmp_path, *small(idx_root, f"hydra.run.dir={folder}"), prepare=slow)
-    run.wait_until(lambda: (folder / "checkpoints" / "last.ckpt").exists())
+    run.wait_until(lambda: (tmp_path / "slow").exists())
     run.send(signum)
     run.wait_until(lambda: f"{signum.name}: saving; once more stops at once" in run.said)
     run.send(signum)
