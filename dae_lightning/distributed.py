@@ -37,7 +37,7 @@ class World:
     def __init__(self, rank: Rank | None = None) -> None:
         self.rank = rank or Rank()
         self.first = self.rank.number == 0  # it writes and prints
-        self._store = None if rank is None else _rendezvous()
+        self._store = None if rank is None else _rendezvous(rank)
         if not self.first:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
 
@@ -86,22 +86,26 @@ class World:
         distributed.destroy_process_group()
 
 
-def _rendezvous() -> Any:
+def _rendezvous(rank: Rank) -> Any:
     """The ranks' common notice board; the first rank keeps it, or who has started them."""
-    if not by_torchrun():
-        slurm = SLURMEnvironment()
-        _, _ = slurm.main_address, slurm.main_port  # it puts them where the others of these stand
-        for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), Rank.of_this_process() or Rank(), strict=True):
+    if not by_torchrun():  # then by SLURM: what torchrun's workers find, Lightning is to find too
+        for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), rank, strict=True):
             os.environ[name] = str(value)
         os.environ |= {"GROUP_RANK": os.environ["SLURM_NODEID"], "TORCHELASTIC_RUN_ID": os.environ["SLURM_JOB_ID"]}
-    store, _, _ = next(c10d.rendezvous("env://", timeout=LOADING))
+        first_node = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+        os.environ.setdefault("MASTER_ADDR", first_node)
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"][-4:])))
+    try:
+        store, _, _ = next(c10d.rendezvous("env://", timeout=LOADING))
+    except RuntimeError as error:
+        raise _lost(rank, error) from error
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return c10d.PrefixStore(f"dae {attempt}", store)
 
 
 def _lost(rank: Rank, error: Exception) -> LostRankError:
-    text = " ".join(str(error).split())
-    return LostRankError(f"rank {rank.number}: another rank has died, or not answered for {ANSWER.seconds} s ({text})")
+    text = " ".join(str(error).split())[:200]  # torch likes to add its stack
+    return LostRankError(f"rank {rank.number}: another rank has died, or has not answered in time ({text})")
 
 
 class SumOfRanks(DDPStrategy):

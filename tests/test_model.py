@@ -147,6 +147,14 @@ def test_the_target_is_the_clean_image_and_the_loss_is_bce_of_the_sigmoid() -> N
     assert trainer.callback_metrics["train/loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_epochs_loss_is_the_mean_over_its_images_be_the_last_batch_smaller() -> None:
+    frozen = {"kind": "adam", "lr": 1e-12, "betas": (0.9, 0.999), "eps": 1}
+    model = small(noise=MaskingNoise(0.0), optim=frozen)
+    trainer = fit(model, [(IMAGES[1:], IMAGES[:1])])
+    expected = F.binary_cross_entropy(model.eval()(IMAGES), IMAGES)
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_a_chunk_of_batches_takes_as_many_optimiser_steps_as_the_batches_alone() -> None:
     batches = [torch.rand(4, 6, 4) for _ in range(6)]
     alone, together = small(), small()
