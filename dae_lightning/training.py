@@ -128,7 +128,6 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.seed,
         settings.eval_seed,
         settings.input_scale,
-        settings.noise_warmup,
     )
 
 
