@@ -63,7 +63,7 @@ def _train(settings: config.Train, folder: Path, checkpoint: Path | None, record
     data.setup()
     model = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
-        model.start_at(data.train.images.float().mean(0) / 255)
+        model.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
     history = History(folder / "metrics.csv")
     stop = StopSignal()
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
