@@ -44,7 +44,7 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     shown = command("--help")
     assert shown.returncode == 0, shown.stderr
     assert "noise: gaussian, gaussian_range, masking, salt_and_pepper" in shown.stdout
-    assert "experiment: notebook_sigma2, notebook_sigma6" in shown.stdout
+    assert "experiment: best_sigma2, best_sigma6, fast_sigma2, fast_sigma6, notebook_sigma2, notebook_sigma6" in shown.stdout
     explained = [
         line.split("=")[0].strip() for line in shown.stdout.splitlines() if line.startswith("  ") and "=" in line
     ]
