@@ -181,7 +181,6 @@ class Train:
     latent: Latent
     input_scale: Positive
     output_bias: Literal["zero", "mean_image"]
-    noise_warmup: Size
     batch_size: Count
     steps_per_execution: Count
     checkpoint: Checkpoint

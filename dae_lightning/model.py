@@ -19,7 +19,7 @@ from dae_lightning.optim import NOTEBOOK_ADAM, check_optim
 from dae_lightning.optimization import ChunkOptimization
 from dae_lightning.randomness import generator
 from dae_lightning.reading import read_checkpoint
-from dae_lightning.schema import Positive, Seed, Size, check
+from dae_lightning.schema import Positive, Seed, check
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
@@ -38,9 +38,9 @@ class DenoisingAutoencoder(ChunkOptimization):
         optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
         seed: initial weights and training noise are functions of it.
         eval_seed: the noise on validation and test images is a function of it and of an image's place.
-        input_scale: the encoder sees images times this. 1 is the notebook's; 1 / (standard deviation of noisy pixels)
-            keeps the encoder's inputs at unit size (c_in of Karras et al. 2022, table 1).
-        noise_warmup: optimiser steps in which the training noise grows linearly from half its strength to all of it.
+        input_scale: the encoder sees images times this. With less than 1, the notebook's, it begins with smaller
+            codes, and under Adam learns more slowly than the decoder: as if its initial weights and its learning rate
+            were as much smaller.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or range; the message names it.
@@ -55,7 +55,6 @@ class DenoisingAutoencoder(ChunkOptimization):
         seed: int = 0,
         eval_seed: int = 0,
         input_scale: float = 1.0,
-        noise_warmup: int = 0,
     ) -> None:
         super().__init__(check_optim(optim))
         self.input_shape = check_shape(input_shape)
@@ -64,7 +63,6 @@ class DenoisingAutoencoder(ChunkOptimization):
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
         self.input_scale: float = check(Positive, input_scale, "input_scale")
-        self.noise_warmup: int = check(Size, noise_warmup, "noise_warmup")
 
         pixels = math.prod(self.input_shape)
         self.encoder = nn.Linear(pixels, latent)
@@ -84,7 +82,6 @@ class DenoisingAutoencoder(ChunkOptimization):
                 "seed": seed,
                 "eval_seed": eval_seed,
                 "input_scale": self.input_scale,
-                "noise_warmup": noise_warmup,
             }
         )
 
@@ -158,10 +155,7 @@ class DenoisingAutoencoder(ChunkOptimization):
 
     def corrupted(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A batch with noise that is a function of (seed, step), and without."""
-        noisy = self.noise(clean, generator(self.seed, "noise", step, device=self.device))
-        if step < self.noise_warmup:
-            noisy = clean.lerp(noisy, 0.5 + 0.5 * step / self.noise_warmup)
-        return noisy, clean
+        return self.noise(clean, generator(self.seed, "noise", step, device=self.device)), clean
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """BCE of what is made of the noisy images against the clean ones."""

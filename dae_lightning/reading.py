@@ -11,7 +11,7 @@ from torch import Tensor
 from dae_lightning.archive import read_archive
 from dae_lightning.config import Data, Noise, Optim
 from dae_lightning.errors import CheckpointError, ConfigError
-from dae_lightning.schema import Count, Positive, Seed, Size, check
+from dae_lightning.schema import Count, Positive, Seed, check
 
 MOST_DIMENSIONS = 8
 
@@ -26,8 +26,7 @@ class Hyperparameters:
     optim: Optim
     seed: Seed
     eval_seed: Seed
-    input_scale: Positive = 1.0  # older checkpoints know neither of these two
-    noise_warmup: Size = 0
+    input_scale: Positive = 1.0  # older checkpoints do not know it
 
     def __post_init__(self) -> None:
         if len(self.input_shape) > MOST_DIMENSIONS:

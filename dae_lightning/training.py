@@ -74,7 +74,7 @@ def _train(
     data.setup()
     model = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
-        model.start_at(data.train.images.float().mean(0) / 255)
+        model.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
     history = History(folder / "metrics.csv" if world.first else None)
     stop = StopSignal(silent=not world.first)
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
@@ -147,7 +147,6 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.seed,
         settings.eval_seed,
         settings.input_scale,
-        settings.noise_warmup,
     )
     model.cuda_graph = settings.cuda_graph
     return model

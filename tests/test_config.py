@@ -10,10 +10,11 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from dae_lightning import config
-from dae_lightning.command_line import CONF
+from dae_lightning.command_line import CONF, checked
 from dae_lightning.errors import TrainingError
 from dae_lightning.optim import NOTEBOOK_ADAM
 from tests.conftest import Run, Settings
@@ -82,15 +83,16 @@ def test_the_notebooks_experiments_are_its_recipes(settings: Settings, sigma: in
     assert recipe.data.val_size == 0
 
 
-@pytest.mark.parametrize(("sigma", "latent"), [(2, 256), (6, 192)])
-def test_other_experiments_have_the_notebooks_shape_and_see_no_more_images(
-    settings: Settings, sigma: int, latent: int
-) -> None:
-    for name in ("best", "fast"):
-        recipe = settings(f"experiment={name}_sigma{sigma}", f"latent={latent}", "batch_size=64")
-        assert recipe.noise == config.GaussianNoise("gaussian", 0.0, sigma)
-        assert recipe.input_scale == pytest.approx((sigma**2 + 0.12) ** -0.5, rel=0.02)
-        assert recipe.data.val_size == 0
+@pytest.mark.parametrize("name", ["best", "fast"])
+@pytest.mark.parametrize("sigma", [2, 6])
+def test_the_other_experiments_train_the_notebooks_task_on_no_more_images(name: str, sigma: int) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        recipe, notebook = (
+            checked(compose("train", [f"experiment={each}_sigma{sigma}", "data=glyphs"]), config.Train)
+            for each in (name, "notebook")
+        )
+    assert (recipe.noise, recipe.latent, recipe.data) == (notebook.noise, notebook.latent, notebook.data)
+    assert recipe.trainer.max_epochs == 100
 
 
 def test_the_models_default_optimiser_is_the_configurations() -> None:

@@ -99,13 +99,6 @@ def test_scaling_the_input_is_scaling_the_encoders_weights() -> None:
     assert torch.equal(plain(IMAGES), scaled(IMAGES))  # a power of two rounds nothing
 
 
-def test_noise_warms_up_from_half_of_its_strength_to_all_of_it() -> None:
-    model, warming = small().train(), small(noise_warmup=4).train()
-    for step, strength in enumerate((0.5, 0.625, 0.75, 0.875, 1, 1)):
-        (whole, clean), (weak, _) = model.corrupted(IMAGES, step), warming.corrupted(IMAGES, step)
-        torch.testing.assert_close(weak - clean, strength * (whole - clean))
-
-
 def test_an_untrained_model_answers_with_the_image_it_starts_at() -> None:
     model = small()
     with torch.no_grad():
@@ -172,7 +165,7 @@ def test_max_steps_ends_within_a_chunk() -> None:
 def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str, tmp_path: Path) -> None:
     optim = {"kind": name, "lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-7}
     optim |= {"warmup": 0.3} if "cycle" in name else {}
-    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim, input_scale=0.2, noise_warmup=3)
+    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim, input_scale=0.2)
     fit(model, [IMAGES] * 5).save_checkpoint(tmp_path / "model.ckpt")
     loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).eval()
     assert loaded.noise.settings() == {"kind": "gaussian", "mean": 0.5, "sigma": 6.0}
@@ -181,13 +174,12 @@ def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str,
     assert torch.equal(loaded(IMAGES), loaded(IMAGES))  # no noise
 
 
-def test_a_checkpoint_from_before_them_has_no_input_scale_and_no_warm_up(tmp_path: Path) -> None:
+def test_a_checkpoint_from_before_input_scale_has_1(tmp_path: Path) -> None:
     fit(small(), [IMAGES]).save_checkpoint(tmp_path / "model.ckpt")
     old = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    del old["hyper_parameters"]["input_scale"], old["hyper_parameters"]["noise_warmup"]
+    del old["hyper_parameters"]["input_scale"]
     torch.save(old, tmp_path / "old.ckpt")
-    loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "old.ckpt")
-    assert (loaded.input_scale, loaded.noise_warmup) == (1.0, 0)
+    assert DenoisingAutoencoder.load_from_checkpoint(tmp_path / "old.ckpt").input_scale == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:

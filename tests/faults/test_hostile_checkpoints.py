@@ -244,7 +244,7 @@ def test_a_bomb_is_refused_in_little_memory_and_time(tmp_path: Path, name: str) 
     [
         *(("latent", 10**12), ("input_shape", [10**6, 10**6]), ("input_shape", [2] * 100_000), ("latent", 3.5)),
         *(("latent", 2**62), ("latent", True), ("seed", -1), ("input_shape", []), ("noise", [[[]]] * 100_000)),
-        *(("input_scale", 0.0), ("input_scale", float("inf")), ("noise_warmup", -1), ("noise_warmup", 0.5)),
+        *(("input_scale", 0.0), ("input_scale", float("inf")), ("input_scale", True), ("input_scale", -1.0)),
     ],
 )
 def test_hyperparameters_are_checked_before_anything_is_built(tmp_path: Path, key: str, value: Any) -> None:
