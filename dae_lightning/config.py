@@ -179,8 +179,6 @@ class Train:
     seed: Seed
     eval_seed: Seed
     latent: Latent
-    input_scale: Positive
-    output_bias: Literal["zero", "mean_image"]
     batch_size: Count
     steps_per_execution: Count
     checkpoint: Checkpoint
@@ -191,7 +189,10 @@ class Train:
     optim: Optim
     trainer: Trainer
     logger: Logger
-    cuda_graph: bool = True  # runs that began before there was this key go on
+    # runs that began before there were these keys go on
+    input_scale: Positive = 1.0
+    output_bias: Literal["zero", "mean_image"] = "zero"
+    cuda_graph: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < self.trainer.ranks:

@@ -194,6 +194,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     assert "trainer=gpu: a run goes on with the choices that it was started with" in choice.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops_no_other(
     command: Command, idx_root: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +207,8 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
     assert "noise.sigma=-1: must be a finite number at least 0" in answer.stderr
     done = {path.parent.name for path in sweep.glob("*/results.json")}
     assert len(done) == 2
+    assert "denoising: PSNR" in answer.stdout  # the summary, though jobs failed
+    assert len((sweep / "summary.csv").read_text().splitlines()) == 1 + 4
     assert {("latent=3" in name, "noise.sigma=2" in name) for name in done} == {(True, True), (False, True)}
 
 
@@ -295,6 +298,7 @@ def test_the_help_of_a_tool_explains_its_own_keys_without_torch(tool: Command, n
     assert keys | {"checkpoint", "images"} & known == known
 
 
+@pytest.mark.slow
 def test_a_run_is_put_to_use_and_leaves_nothing_else_behind(tool: Command, tmp_path: Path, run: Run) -> None:
     folder = run("run", "trainer.max_epochs=1")
     (tmp_path / "photos").mkdir()
