@@ -3,8 +3,8 @@
     python benchmarks/sweep.py [ROUNDS]
 
 The two take turns (three rounds in all), held to the same two cores of those that this process may use; what is
-compared are whole commands, so that start-up counts. The jobs: twenty epochs of 11,000 letters each (data=glyphs), a test,
-three pictures. The claim: the median of the rounds' ratios is at least 1.7.
+compared are whole commands, so that start-up counts. The jobs: twenty epochs of 11,000 letters each (data=glyphs), a
+test, three pictures. The claim: the median of the rounds' ratios is at least 1.7.
 """
 
 import os
