@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shutil import which
 from string import Template
 from typing import TypeVar
 from uuid import uuid4
@@ -27,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.jobs import HELD, side_by_side
+from dae_lightning.ranks import Rank
 from dae_lightning.run_folders import find_run
 from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 
@@ -93,7 +95,9 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         RELAY.raise_if_received()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        # of submitit nothing is relayed: what it has handed to SLURM goes on
+        again = f"; go on with the same command and hydra.sweep.dir={RELAY.sweep}"
+        print(f"{stop}{again if RELAY.sweep and ';' not in str(stop) else ''}", file=sys.stderr)
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
@@ -133,12 +137,18 @@ def _taken(noted: Path | None) -> list[str]:
 
 
 def check_sweep(arguments: list[str]) -> None:
-    """Raises ConfigError, before any job runs, where an axis is empty or the launcher is not installed."""
+    """Raises ConfigError, before any job runs, where an axis is empty or the jobs cannot be launched."""
+    if (rank := Rank.of_this_process()) is not None and rank.size > 1:
+        raise ConfigError("-m: every job starts its own processes; leave out torchrun, or all but one task of srun")
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
         if value == "" or (isinstance(value, RangeSweep) and not list(value.range())):
             raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
+        if key == "hydra/launcher" and value == "submitit_slurm" and which("srun") is None:
+            raise ConfigError(
+                "hydra/launcher=submitit_slurm: there is no srun here; joblib needs none, nor submitit_local"
+            )
         if key == "hydra/launcher" and (plugin := LAUNCHERS.get(str(value).split("_")[0])):
             try:
                 version(plugin)
@@ -196,7 +206,8 @@ def one_line(error: BaseException, kind: type) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; hydra.run.dir=DIR puts the output elsewhere"
+        key = "hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir"
+        return f"{error.filename}: {error.strerror}; {key}=DIR puts the output elsewhere"
     return text
 
 

@@ -35,7 +35,7 @@ def _train(cfg: DictConfig) -> float:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _job(cfg, folder)
     settings = checked(cfg, config.Train)
-    if check_start(settings.trainer, sweep=False) > 0:
+    if check_start(settings.trainer) > 0:
         from dae_lightning import training
 
         return training.train(settings, folder)  # the first rank has the folder, and says where it goes on from
@@ -48,7 +48,7 @@ def _job(cfg: DictConfig, folder: Path) -> float:
     overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
     try:
         settings = checked(cfg, config.Train)
-        check_start(settings.trainer, sweep=True)
+        check_start(settings.trainer)
     except (ConfigError, OmegaConfBaseException) as error:
         if (jobs.read(folder) or {}).get("config") is None:  # or a job that was right lies there
             jobs.Job(folder, overrides, None, told).record("failed", told(error))
@@ -187,5 +187,7 @@ def summarize() -> None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.status)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error if isinstance(error, UserError) else f'{error.filename}: {error.strerror}'}")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:  # a closed pipe has no name
+        sys.exit(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}")

@@ -38,7 +38,13 @@ from dae_lightning.locks import sole_use
 from dae_lightning.run_folders import to_resume
 from dae_lightning.signals import RELAY, SIGNALS, STOP, Interrupted, listen_to_parent, stop_at_once
 
-WITHOUT_EFFECT = ("resume", "checkpoint", "trainer.enable_progress_bar")  # settings on which no result depends
+WITHOUT_EFFECT = (
+    "resume",
+    "checkpoint",
+    "steps_per_execution",
+    "cuda_graph",
+    "trainer.enable_progress_bar",
+)  # settings on which no result depends
 HEARTBEAT = 0.2  # seconds between two looks whether the parent lives
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 
@@ -206,6 +212,8 @@ def folder_of(config: dict[str, Any], named: Path, sweep: Path) -> Path:
     if here is not None and here["config"] is not None:
         keys = ", ".join(differing(here["config"], config))
         raise CheckpointError(f"{named}: holds a job with another {keys}; another hydra.sweep.dir starts anew")
+    if here is None and (named / "job.json").exists():
+        raise CheckpointError(f"{named / 'job.json'}: cannot be read; without that folder the job runs anew")
     if (named / "checkpoints" / "last.ckpt").exists():
         raise CheckpointError(f"{named}: holds a run that is no job of a sweep; another hydra.sweep.dir starts anew")
     return named

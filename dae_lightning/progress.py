@@ -25,6 +25,8 @@ class TrainingBar(ProgressBar):
         loader: Any = trainer.train_dataloader
         images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
         images -= trainer.fit_loop.epoch_loop.batch_progress.current.ready * loader.chunk_size  # when resumed
+        if trainer.max_steps >= 0:
+            images = min(images, (trainer.max_steps - trainer.global_step) * loader.batch_size)
         # disable=None: no bar where stderr is not a terminal
         self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
         self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)

@@ -31,11 +31,11 @@ def by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def check_start(trainer: config.Trainer, sweep: bool) -> int:
+def check_start(trainer: config.Trainer) -> int:
     """This process's number among those that were started together; 0 where it is the only one so far.
 
     Raises:
-        ConfigError: they are not as many as the settings ask for, or do not train together, or each runs a sweep.
+        ConfigError: they are not as many as the settings ask for, or do not train together.
     """
     rank = Rank.of_this_process()
     if trainer.strategy is None:
@@ -50,8 +50,6 @@ def check_start(trainer: config.Trainer, sweep: bool) -> int:
                 f"trainer.num_nodes={trainer.num_nodes}: start it under torchrun or srun, on each machine"
             )
         return 0
-    if sweep:
-        raise ConfigError("-m: every job starts its own processes; leave out torchrun, or all but one task of srun")
     if rank.size != trainer.ranks:
         raise ConfigError(
             f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes or 1}: that makes "

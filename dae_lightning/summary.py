@@ -41,10 +41,13 @@ def summarize(folder: Path, ended: bool = False) -> None:
         SweepError: it is none, or no job has begun.
     """
     sweep = read_sweep(folder)
-    print(table(sweep))
     under_way = not ended and (is_held(folder) or any(job.status == "running" for job in sweep.jobs))
+    if sweep.jobs:
+        write_summary(sweep)
+        print(table(sweep))
     print(progress(sweep, under_way, time.time()))
-    write_summary(sweep)
+    if not sweep.jobs:
+        return
     drawn = any(job.status == "finished" for job in sweep.jobs)
     if drawn:
         from dae_lightning import sweep_figures, sweep_gallery  # torch and lightning take seconds
@@ -56,10 +59,10 @@ def summarize(folder: Path, ended: bool = False) -> None:
 
 def write_summary(sweep: Sweep) -> None:
     """summary.csv and summary.json, in the sweep's folder."""
-    rows = [_row(sweep, job) for job in sweep.jobs]
+    names = list(dict.fromkeys(name for job in sweep.jobs for name in job.scores))
+    rows = [_row(sweep, job, names) for job in sweep.jobs]
     typed = [row | {key: _value(row[key]) for key in sweep.varying} for row in rows]
     write_csv(sweep.folder / "summary.csv", rows)
-    names = _scores(sweep)
     facts = {
         "axes": {axis: [_value(value) for value in values] for axis, values in sweep.axes.items()},
         "fixed": {
@@ -177,19 +180,15 @@ def _title(sweep: Sweep, job: Job) -> str:
     return " ".join(said) or job.name
 
 
-def _row(sweep: Sweep, job: Job) -> dict[str, Any]:
-    """A line of summary.csv."""
+def _row(sweep: Sweep, job: Job, names: list[str]) -> dict[str, Any]:
+    """A line of summary.csv; `names` are those of the scores."""
     return (
         {"job": job.name}
         | {key: "" if job.overrides is None else job.value(key) for key in sweep.varying}
         | {"status": job.status}
-        | {name: job.scores.get(name) for name in _scores(sweep)}
+        | {name: job.scores.get(name) for name in names}
         | {"seconds": job.seconds, "error": job.error}
     )
-
-
-def _scores(sweep: Sweep) -> list[str]:
-    return list(dict.fromkeys(name for job in sweep.jobs for name in job.scores))
 
 
 def _value(text: str) -> str | float | None:

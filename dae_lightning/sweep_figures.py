@@ -80,7 +80,7 @@ def curves_figure(sweep: Sweep) -> Figure:
     for axes, metric, unit in ((left, "psnr", "PSNR in dB"), (right, "bce", "BCE")):
         if metric == "psnr":
             floor = [_floor(by_value[value]) for value in shown]
-            axes.plot(places, floor, color="#777777", lw=1.2, ls="--", label="mean training image")
+            axes.plot(places, floor, color="#777777", lw=1.2, ls="--", marker="_", label="mean training image")
         for task, colour in (("denoising (noisy in)", DENOISING), ("reconstruction (clean in)", RECONSTRUCTION)):
             name = f"test/{task.split()[0]}/{metric}"
             means = [_mean(by_value[value], name) for value in shown]

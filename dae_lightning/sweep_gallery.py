@@ -64,7 +64,9 @@ def spread(sweep: Sweep, settings: Sequence[Setting]) -> list[Setting]:
 def label(sweep: Sweep, setting: Setting) -> str:
     """What a row is called: its values, and the PSNR of denoising."""
     values = ", ".join(
-        f"{key.split('.')[-1]} {value}" for key, value in zip(sweep.axes, setting.values, strict=True) if value
+        f"{key.split('.')[-1]}\N{NO-BREAK SPACE}{value}"
+        for key, value in zip(sweep.axes, setting.values, strict=True)
+        if value
     )
     score = setting.finished[0].scores[PSNR]
     return f"{fill(values, 24) or 'model'}\n{'' if score is None else f'{score:.2f} dB'}"

@@ -8,6 +8,7 @@ Free of torch: it is read after every job.
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from dae_lightning.locks import is_held
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
 RECORD, OLDER = "job.json", ".hydra/overrides.yaml"  # either tells that a folder is a job's
+DAMAGE = (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError)  # at which a file is unreadable
 STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
 
@@ -133,8 +135,11 @@ class Sweep:
 
     def of_plan(self) -> list[Job | None]:
         """The job of each planned one; None where it has not begun."""
-        begun = {frozenset((job.overrides or {}).items()): job for job in self.known}
-        return [begun.get(frozenset(plan.items())) for plan in self.planned]
+        keys = tuple(self.planned[0]) if self.planned else ()
+        # a job of an earlier, smaller grid has in its configuration what it does not say
+        said = [job for job in self.known if (job.overrides or {}).keys() <= set(keys)]
+        begun = {tuple(map(job.value, keys)): job for job in said}
+        return [begun.get(tuple(plan[key] for key in keys)) for plan in self.planned]
 
     def _values(self, key: str) -> list[str]:
         return [*(plan[key] for plan in self.planned if key in plan), *(job.value(key) for job in self.known)]
@@ -147,7 +152,7 @@ def read_sweep(folder: Path) -> Sweep:
         SweepError: there is no such folder, it is not a multirun's, or no job has begun.
     """
     if not folder.is_dir():
-        raise SweepError(f"{folder}: no such folder")
+        raise SweepError(f"{folder}: {'not a' if folder.exists() else 'no such'} folder")
     plan = folder / PLAN
     places = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     if not plan.is_file() and not any((place / RECORD).exists() for place in places):
@@ -155,9 +160,10 @@ def read_sweep(folder: Path) -> Sweep:
             raise SweepError(f"{folder}: a single run's folder; give that of a multirun, which holds one per job")
         raise SweepError(f"{folder}: no sweep in it (there is no {PLAN}, which a multirun writes)")
     jobs = tuple(job for place in places if (job := _read_job(place)) is not None)
-    if not jobs:
+    planned = _read_plan(plan)
+    if not jobs and not planned:
         raise SweepError(f"{folder}: no job of this sweep has begun")
-    return Sweep(folder, jobs, _read_plan(plan), plan.stat().st_mtime if plan.exists() else 0.0)
+    return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
@@ -195,17 +201,16 @@ def _read_job(folder: Path) -> Job | None:
     if not any((folder / name).exists() for name in (RECORD, OLDER)):
         return None
     job = Job(folder.name, folder, None, {}, "unreadable")
-    reading = OLDER
+    reading = RECORD if (folder / RECORD).exists() else OLDER
     try:
-        if (folder / OLDER).exists():  # also where the other is damaged: what the job is about may still be known
-            job = _older_job(folder)
-        reading = RECORD
-        if (folder / RECORD).exists():
-            job = _recorded_job(folder)
+        job = _recorded_job(folder) if reading == RECORD else _older_job(folder)
         reading = "results.json"
         if job.status == "finished":
             job = _with_results(job)
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError) as error:
+    except DAMAGE as error:
+        if reading == RECORD:  # what the job is about may still be known
+            with suppress(*DAMAGE):
+                job = _older_job(folder)
         reason = error.strerror if isinstance(error, OSError) else " ".join(f"{type(error).__name__}: {error}".split())
         return replace(job, status="unreadable", error=f"{reading}: {reason}", scores={})
     if job.status == "running" and not is_held(folder):
@@ -247,7 +252,8 @@ def _with_results(job: Job) -> Job:
     }
     floor = test["mean_image"]["denoising"]["psnr"]
     scores[GAIN] = None if floor is None or scores[PSNR] is None else scores[PSNR] - floor
-    return replace(job, scores=scores, seconds=results["fit_seconds"] if job.seconds is None else job.seconds)
+    # of a job that went on, the former is the last leg's
+    return replace(job, scores=scores, seconds=max(job.seconds or 0.0, results["fit_seconds"]))
 
 
 def _read_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dae_lightning import files, training
+from dae_lightning.command_line import check_sweep
 from dae_lightning.distributed import share
 from dae_lightning.errors import ConfigError, TrainingError
 from dae_lightning.model import DenoisingAutoencoder
@@ -134,13 +135,12 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
 
 
 @pytest.mark.parametrize(
-    ("environment", "overrides", "sweep", "message"),
+    ("environment", "overrides", "message"),
     [
-        ({}, ["trainer=ddp", "trainer.num_nodes=2"], False, "trainer.num_nodes=2: start it under torchrun or srun"),
-        (TORCHRUN, [], False, "torchrun started 4 processes: to train one model together they need trainer=ddp"),
-        (TORCHRUN, TWO, False, "devices=2 trainer.num_nodes=1: that makes 2 processes, but 4 were started"),
-        (SRUN, TWO, False, "devices=2 trainer.num_nodes=1: that makes 2 processes, but 4 were started"),
-        (TORCHRUN, [*TWO, "trainer.num_nodes=2"], True, "-m: every job starts its own processes; leave out torchrun"),
+        ({}, ["trainer=ddp", "trainer.num_nodes=2"], "trainer.num_nodes=2: start it under torchrun or srun"),
+        (TORCHRUN, [], "torchrun started 4 processes: to train one model together they need trainer=ddp"),
+        (TORCHRUN, TWO, "devices=2 trainer.num_nodes=1: that makes 2 processes, but 4 were started"),
+        (SRUN, TWO, "devices=2 trainer.num_nodes=1: that makes 2 processes, but 4 were started"),
     ],
 )
 def test_a_start_that_does_not_fit_the_settings_is_one_line(
@@ -148,13 +148,19 @@ def test_a_start_that_does_not_fit_the_settings_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     environment: dict[str, str],
     overrides: list[str],
-    sweep: bool,
     message: str,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=message):
-        check_start(settings(*overrides).trainer, sweep)
+        check_start(settings(*overrides).trainer)
+
+
+def test_a_sweep_under_torchrun_is_refused_before_any_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="-m: every job starts its own processes; leave out torchrun"):
+        check_sweep(["-m", "seed=0,1"])
 
 
 def test_tasks_of_srun_that_train_a_model_each_are_left_alone(
@@ -162,7 +168,7 @@ def test_tasks_of_srun_that_train_a_model_each_are_left_alone(
 ) -> None:
     for name, value in SRUN.items():
         monkeypatch.setenv(name, value)
-    assert check_start(settings().trainer, sweep=False) == 0
+    assert check_start(settings().trainer) == 0
 
 
 def test_ranks_that_do_not_start_alike_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

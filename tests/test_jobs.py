@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from dae_lightning import training
-from dae_lightning.jobs import differing, read
+from dae_lightning.errors import CheckpointError
+from dae_lightning.jobs import differing, folder_of, read
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -142,3 +143,10 @@ def test_settings_differ_by_what_results_depend_on() -> None:
 def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.json").write_text(text, encoding="latin-1")
     assert read(tmp_path) is None
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "seed=0").mkdir()
+    (tmp_path / "seed=0" / "job.json").write_text("{broken")
+    with pytest.raises(CheckpointError, match="job.json: cannot be read; without that folder the job runs anew"):
+        folder_of({}, tmp_path / "seed=0", tmp_path)

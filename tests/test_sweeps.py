@@ -46,7 +46,9 @@ def write_job(
     if status == "finished":
         scores = {task: {"bce": 0.36, "psnr": psnr, "ssim": 0.4} for task in ("reconstruction", "denoising")}
         floor = {"denoising": {"psnr": FLOOR}}
-        (folder / "results.json").write_text(json.dumps({"test": {"model": scores, "mean_image": floor}}))
+        (folder / "results.json").write_text(
+            json.dumps({"test": {"model": scores, "mean_image": floor}, "fit_seconds": 5})
+        )
     return folder
 
 
@@ -375,7 +377,7 @@ def test_a_folder_that_is_no_sweep_is_one_line_and_a_status_without_torch(tmp_pa
         "error: nowhere: no such folder",
         "error: empty: no sweep in it (there is no multirun.yaml, which a multirun writes)",
         "error: run: a single run's folder; give that of a multirun, which holds one per job",
-        "error: planned: no job of this sweep has begun",
+        "[sweep] 0 done, 2 left of 2",
         "error: give one sweep's folder: dae-summarize SWEEP_DIR",
         "error: give one sweep's folder: dae-summarize SWEEP_DIR",
         "dae-summarize SWEEP_DIR",
