@@ -156,7 +156,7 @@ def main(picture: str | None) -> bool:
     latent = costs["latent"]
     claims["time per image, latent"] = (
         max(b / a / (AXES["latent"][i + 1] / AXES["latent"][i]) for i, (a, b) in enumerate(itertools.pairwise(latent))),
-        1.0,
+        NOISE,
     )
     for axis, values in memories.items():
         # the first ones fill the allocator's pools
