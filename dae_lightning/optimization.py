@@ -102,11 +102,13 @@ class ChunkOptimization(LightningModule):
 
     def _account(self, losses: Tensor, first_step: int, sizes: list[int]) -> Tensor:
         """Add the losses of batches of these sizes to the epoch's; their mean over the images is returned."""
+        values = losses.tolist()
         # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
-        if not losses.isfinite().all():
-            first = int(losses.isfinite().logical_not().nonzero()[0])
-            raise self._divergence(losses[first].item(), first_step + first)
-        total = float(losses.double() @ losses.new_tensor(sizes).double())
+        for step, loss in enumerate(values, first_step):
+            if not math.isfinite(loss):
+                raise self._divergence(loss, step)
+        # not torch's dot: its last bit depends on where the tensors lie in memory
+        total = math.fsum(size * loss for size, loss in zip(sizes, values, strict=True))
         self._epoch_loss += total
         self._epoch_images += sum(sizes)
         return losses.new_tensor(total / sum(sizes))
