@@ -20,7 +20,7 @@ from dae_lightning.errors import FolderInUseError
 from dae_lightning.locks import sole_use
 from dae_lightning.model import DenoisingAutoencoder
 from tests.conftest import Run, weights
-from tests.faults.kills import differing_bits, outcome
+from tests.faults.kills import differing_bits, trained
 from tests.faults.processes import PATIENCE, Training, before, small
 from tests.faults.test_divergence import poison
 
@@ -49,17 +49,17 @@ def die() -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[bytes]:
-    """The outcome of a run on two ranks that nobody interrupts."""
+    """What a run on two ranks comes to that nobody interrupts."""
     folder = tmp_path_factory.mktemp("whole")
     run = Training(folder, *two(idx_root, f"hydra.run.dir={folder / 'run'}"))
     assert run.status() == 0, run.said
-    return outcome(folder / "run")
+    return trained(folder / "run")
 
 
 def assert_goes_on(folder: Path, whole: list[bytes], *changes: str) -> None:
     again = Training(folder.parent, f"resume={folder}", *changes)
     assert again.status() == 0, again.said
-    assert differing_bits(outcome(folder), whole) == 0
+    assert differing_bits(trained(folder), whole) == 0
 
 
 @pytest.mark.parametrize(("number", "step"), [pytest.param(0, 20, marks=pytest.mark.slow), (1, 1), (1, 30)])
@@ -276,7 +276,7 @@ def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
     assert first.said.splitlines()[-1].startswith("error: rank 0: another rank has died, or has not answered in time (")
     again = list(started(by, tmp_path, arguments))
     assert [rank.status() for rank in again] == [0, 0], [rank.said for rank in again]
-    assert differing_bits(outcome(folder), whole) == 0
+    assert differing_bits(trained(folder), whole) == 0
 
 
 def agents(cwd: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
