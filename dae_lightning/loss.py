@@ -1,4 +1,4 @@
-"""Binary cross-entropy on logits, the loss of the notebook, in as few passes over the pixels as it can be had.
+"""Binary cross-entropy on logits, the loss of the notebook, in few passes over the pixels.
 
 With s the sigmoid, -log s(l) = softplus(l) - l and -log(1 - s(l)) = softplus(l). The gradient is s(l) - t, without what
 softplus would leave for it: `benchmarks/loss.py` compares the time with torch's own.
