@@ -6,9 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.functional.image import structural_similarity_index_measure
-
-from dae_lightning.loss import bce_terms
 
 TASKS = ("reconstruction", "denoising")  # clean in, noisy in
 METRICS = ("bce", "bce_excess", "psnr", "ssim")
@@ -27,8 +24,11 @@ def bce(estimate: Tensor, clean: Tensor) -> Tensor:
 
 
 def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
-    """The same of the estimate sigmoid(logits), without clipping."""
-    return bce_terms(logits, clean).flatten(1).mean(1)
+    """The same of the estimate s = sigmoid(logits), without clipping.
+
+    -log s(l) = softplus(l) - l and -log(1 - s(l)) = softplus(l). torch's own BCE gives the same, in a third more time.
+    """
+    return F.softplus(logits).addcmul_(logits, clean, value=-1).flatten(1).mean(1)
 
 
 def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
@@ -37,17 +37,33 @@ def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
 
 
 def ssim(estimate: Tensor, clean: Tensor) -> Tensor:
-    """Structural similarity with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5), data range 1, (B,).
+    """Structural similarity (Wang et al. 2004, eq. 13, Gaussian window), data range 1, mean over pixels, (B,).
 
-    Both are (B, H, W) or (B, C, H, W), H and W at least 11, the window's size; nan for images of other shapes.
+    Both are (B, H, W) or (B, C, H, W), H and W at least 11, the window's size, which sees the image reflected at its
+    borders, as torchmetrics has it; nan for images of other shapes.
     """
     if clean.dim() not in (3, 4) or min(clean.shape[-2:]) < 11:
         return torch.full((len(clean),), torch.nan, device=clean.device)
-    if clean.dim() == 3:
-        estimate, clean = estimate.unsqueeze(1), clean.unsqueeze(1)
-    similarity = structural_similarity_index_measure(estimate, clean, data_range=1.0, reduction="none")
-    assert isinstance(similarity, Tensor)
-    return similarity
+    # the window is a product of two, so two matrix products do, in a small part of a convolution's time
+    rows, columns = (_gaussian_windows(size).to(clean) for size in clean.shape[-2:])
+
+    def local_mean(images: Tensor) -> Tensor:
+        return rows.T @ images @ columns
+
+    mean_x, mean_y = local_mean(estimate), local_mean(clean)
+    squares, product = mean_x.square() + mean_y.square(), mean_x * mean_y
+    variances = (local_mean(estimate.square()) + local_mean(clean.square()) - squares).clamp(min=0)
+    covariance = local_mean(estimate * clean) - product
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    return similarity.flatten(1).mean(1)
+
+
+def _gaussian_windows(size: int) -> Tensor:
+    """(size, size): column j weighs the pixels j - 5 to j + 5 by a Gaussian of sigma 1.5, in all by 1."""
+    weights = torch.exp(-torch.arange(-5, 6).square() / (2 * 1.5**2))
+    windows = F.pad(torch.eye(size), (5, 5), mode="reflect").unfold(1, len(weights), 1)  # (size, size, 11)
+    return windows @ (weights / weights.sum())
 
 
 class ImageQuality(Metric):

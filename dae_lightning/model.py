@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from dae_lightning import config
 from dae_lightning.image_checks import check_clean, check_images, check_shape
-from dae_lightning.loss import bce_with_logits
 from dae_lightning.metrics import TASKS, ImageQuality
 from dae_lightning.noise import Noise, corrupt_each, make_noise
 from dae_lightning.optim import NOTEBOOK_ADAM, check_optim
@@ -162,7 +161,8 @@ class DenoisingAutoencoder(ChunkOptimization):
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """BCE of what is made of the noisy images against the clean ones."""
-        return bce_with_logits(self.decode_logits(self.encode(noisy)), clean)
+        logits = self.decode_logits(self.encode(noisy)).to(clean.dtype)  # they are bfloat16 under autocast
+        return F.binary_cross_entropy_with_logits(logits, clean)
 
     def check_batch(self, clean: Tensor) -> None:
         check_images(clean, self.input_shape, self.encoder.weight.dtype)

@@ -42,6 +42,12 @@ def test_bce_is_torchs_own_and_that_of_logits_the_same() -> None:
     assert float(quality.compute()["bce"]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_bce_of_logits_without_bounds_is_finite() -> None:
+    far = torch.tensor([[-1e4, 1e4]])
+    assert metrics.bce_of_logits(far, torch.tensor([[0.0, 1.0]])).tolist() == [0.0]
+    assert metrics.bce_of_logits(far, torch.tensor([[1.0, 0.0]])).tolist() == [1e4]
+
+
 def test_bce_of_an_estimate_that_is_no_probability_is_finite() -> None:
     wild = scores(torch.tensor([[-3.0, 4.0]]), torch.tensor([[0.0, 1.0]]))
     assert wild["bce"] == pytest.approx(1e-6, rel=0.1)
@@ -54,9 +60,17 @@ def test_no_estimate_passes_the_entropy_of_grey_targets() -> None:
     assert metrics.entropy(torch.tensor([[0.0, 1.0, 0.5, 0.5]])).item() == pytest.approx(math.log(2) / 2)
 
 
-def test_ssim_is_wangs_and_undefined_without_neighbourhoods() -> None:
-    expected = structural_similarity_index_measure(ESTIMATE[:, None], CLEAN[:, None], data_range=1.0)
-    assert scores(ESTIMATE, CLEAN)["ssim"] == pytest.approx(float(expected), rel=1e-5)
+@pytest.mark.parametrize("shape", [(9, 16, 16), (4, 3, 40, 11)])
+@pytest.mark.parametrize("sigma", [0.1, 6.0])
+def test_ssim_of_each_image_is_torchmetrics_own(shape: tuple[int, ...], sigma: float) -> None:
+    clean = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    estimate = clean + sigma * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    pair = [images if images.dim() == 4 else images[:, None] for images in (estimate, clean)]
+    expected = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
+    torch.testing.assert_close(metrics.ssim(estimate, clean), expected, rtol=0, atol=1e-6)
+
+
+def test_ssim_of_equal_images_is_one_and_without_neighbourhoods_undefined() -> None:
     assert scores(CLEAN, CLEAN)["ssim"] == pytest.approx(1)
     rgb = torch.stack([ESTIMATE[:3], ESTIMATE[3:6], ESTIMATE[6:]], 1)
     assert scores(rgb, rgb)["ssim"] == pytest.approx(1)
