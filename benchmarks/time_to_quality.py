@@ -56,12 +56,9 @@ def ours(root: str, experiment: str, seed: str, images: str) -> None:
 
 
 def run(module: str, *arguments: str) -> Any:
-    """What a benchmark prints as JSON in its last line; two threads for torch, as for tensorflow there.
-
-    Torch's wait asleep: where others use the machine too, spinning ones stretch a second to a minute.
-    """
+    """What a benchmark prints as JSON in its last line; two threads for torch, as for tensorflow there."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return json.loads(subprocess.check_output(command, env=environment, text=True).splitlines()[-1])
 
 

@@ -79,14 +79,13 @@ class ChunkOptimization(LightningModule):
 
         def step(noisy: Tensor, clean: Tensor) -> Tensor:
             loss = self.loss(self.share(noisy), self.share(clean))
-            optimizer.zero_grad()
             loss.backward()
             if self._rank.size > 1:  # gradients and loss of the whole batch
                 loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
             # on a GPU reading every loss would wait for every step: see _account
             if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
                 raise self._divergence(value, self.trainer.global_step)
-            optimizer.step()
+            optimizer.update()
             return loss.detach()
 
         replay = self.cuda_graph and self.device.type == "cuda" and self._rank.size == 1

@@ -1,14 +1,12 @@
 """A multirun's folder, read: its jobs, what varies among them, and the settings that their seeds share.
 
 Whoever runs the jobs leaves a job.json in the folder of each: `overrides` (a list of key=value), `config` (resolved, or
-null), `status`, `error`, `started` (a Unix time), `seconds`. A run folder without one, of an older version, counts too.
-Free of torch: it is read after every job.
+null), `status`, `error`, `started` (a Unix time), `seconds`. Free of torch: it is read after every job.
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +22,7 @@ from dae_lightning.errors import SweepError
 from dae_lightning.locks import is_held
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
-RECORD, OLDER = "job.json", ".hydra/overrides.yaml"  # either tells that a folder is a job's
+RECORD = "job.json"  # which tells that a folder is a job's
 DAMAGE = (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError)  # at which a file is unreadable
 STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
@@ -198,19 +196,16 @@ def plain(value: object) -> str:
 
 def _read_job(folder: Path) -> Job | None:
     """The job of a folder; None where there never was one."""
-    if not any((folder / name).exists() for name in (RECORD, OLDER)):
+    if not (folder / RECORD).exists():
         return None
     job = Job(folder.name, folder, None, {}, "unreadable")
-    reading = RECORD if (folder / RECORD).exists() else OLDER
+    reading = RECORD
     try:
-        job = _recorded_job(folder) if reading == RECORD else _older_job(folder)
+        job = _recorded_job(folder)
         reading = "results.json"
         if job.status == "finished":
             job = _with_results(job)
     except DAMAGE as error:
-        if reading == RECORD:  # what the job is about may still be known
-            with suppress(*DAMAGE):
-                job = _older_job(folder)
         reason = error.strerror if isinstance(error, OSError) else " ".join(f"{type(error).__name__}: {error}".split())
         return replace(job, status="unreadable", error=f"{reading}: {reason}", scores={})
     if job.status == "running" and not is_held(folder):
@@ -233,13 +228,6 @@ def _recorded_job(folder: Path) -> Job:
         float(record["started"]),
         None if seconds is None else float(seconds),
     )
-
-
-def _older_job(folder: Path) -> Job:
-    status = "finished" if (folder / "results.json").exists() else "running"
-    overrides = _by_key(yaml.safe_load((folder / OLDER).read_bytes()))
-    config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_bytes())
-    return Job(folder.name, folder, overrides, config, status, started=(folder / OLDER).stat().st_mtime)
 
 
 def _with_results(job: Job) -> Job:

@@ -222,22 +222,6 @@ def test_an_unreadable_job_is_named_and_the_others_count(grid: Path, damage: Cal
     assert [row["status"] for row in rows].count("unreadable") == 1
 
 
-def test_a_sweep_of_an_older_version_is_read_too(tmp_path: Path) -> None:
-    write_plan(tmp_path, "latent=3,4")
-    for latent in (3, 4):
-        folder = write_job(tmp_path, f"latent={latent}", psnr=10 + latent)
-        results = json.loads((folder / "results.json").read_text()) | {"fit_seconds": 5.0}
-        (folder / "results.json").write_text(json.dumps(results))
-        (folder / "job.json").unlink()
-        (folder / ".hydra").mkdir()
-        (folder / ".hydra" / "overrides.yaml").write_text(f"- latent={latent}\n")
-        (folder / ".hydra" / "config.yaml").write_text(f"latent: {latent}\n")
-    (tmp_path / "latent=4" / "results.json").unlink()
-    finished, lost = read_sweep(tmp_path).settings
-    assert (finished.values, finished.mean("test/denoising/psnr"), finished.seconds) == (("3",), 13.0, 5.0)
-    assert lost.count() == "1 interrupted"
-
-
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
