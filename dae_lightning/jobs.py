@@ -232,6 +232,8 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
     """The keys of settings that differ, but for those on which no result depends."""
     if key in WITHOUT_EFFECT:
         return []
+    if key == "data.root" and isinstance(recorded, str) and isinstance(config, str):  # however it is written
+        recorded, config = os.path.abspath(recorded), os.path.abspath(config)
     if isinstance(recorded, dict) and isinstance(config, dict):
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())
