@@ -27,28 +27,28 @@ class FusedAdam(Adam):
     @torch.no_grad()
     def update(self) -> None:
         """Take the step that the gradients say, and drop them."""
-        if self.state:
-            for group in self.param_groups:
-                parameters, (beta1, beta2) = group["params"], group["betas"]
-                states = [self.state[parameter] for parameter in parameters]
-                adam(
-                    parameters,
-                    [parameter.grad for parameter in parameters],
-                    [state["exp_avg"] for state in states],
-                    [state["exp_avg_sq"] for state in states],
-                    [],
-                    [state["step"] for state in states],
-                    fused=True,
-                    amsgrad=False,
-                    beta1=beta1,
-                    beta2=beta2,
-                    lr=group["lr"],
-                    weight_decay=group["weight_decay"],
-                    eps=group["eps"],
-                    maximize=False,
-                )
-        else:
-            self.step()  # which makes the moments
+        for group in self.param_groups:
+            parameters, (beta1, beta2) = group["params"], group["betas"]
+            states = [self.state[parameter] for parameter in parameters]
+            if not all(states):
+                self.step()  # the first one, of all groups; it makes the moments
+                break
+            adam(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam
 
 from dae_lightning import graphs
 from dae_lightning.errors import TrainingError
 from dae_lightning.history import History
+from dae_lightning.optim import FusedAdam
 from dae_lightning.training import make_model
 from tests.conftest import Run, Settings
 from tests.faults.kills import differing_bits, outcome, trained
@@ -39,13 +39,12 @@ class Fit:
         with torch.no_grad():
             self.layer.weight.copy_(torch.eye(6))
             self.layer.bias.zero_()
-        self.optimizer = Adam(self.layer.parameters(), lr=0.25, fused=True)
+        self.optimizer = FusedAdam(self.layer.parameters(), lr=0.25, fused=True)
 
     def step(self, noisy: Tensor, clean: Tensor) -> Tensor:
         loss = F.mse_loss(self.layer(noisy), clean)
-        self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.optimizer.update()
         return loss.detach()
 
     def take(self, step: Callable[[Tensor, Tensor], Tensor], batches: list[Tensor]) -> list[Tensor]:

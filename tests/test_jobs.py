@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dae_lightning import training
 from dae_lightning.errors import CheckpointError
 from dae_lightning.jobs import differing, folder_of, read
+from dae_lightning.optim import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -90,7 +90,7 @@ def test_a_killed_job_goes_on_and_a_failed_one_starts_anew_to_the_bits_of_an_unt
 ) -> None:
     arguments = ("seed=0", "checkpoint.every_n_steps=2")
     ended, said = sweep(
-        tmp_path, idx_root, *arguments, prepare=lambda: before(torch.optim.Adam, "step", fault, 20), epochs=2
+        tmp_path, idx_root, *arguments, prepare=lambda: before(FusedAdam, "update", fault, 20), epochs=2
     )
     assert ended == 1, said
     assert records(tmp_path)["0_4"]["status"] == status
@@ -106,7 +106,7 @@ def test_a_killed_job_goes_on_and_a_failed_one_starts_anew_to_the_bits_of_an_unt
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, idx_root: Path) -> None:
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-    sweep(tmp_path, idx_root, "seed=0", prepare=lambda: before(torch.optim.Adam, "step", kill, 20), epochs=2)
+    sweep(tmp_path, idx_root, "seed=0", prepare=lambda: before(FusedAdam, "update", kill, 20), epochs=2)
     (tmp_path / "sweep" / "0_4" / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
     status, said = sweep(tmp_path, idx_root, "seed=0", epochs=2)
     assert status == 0, said

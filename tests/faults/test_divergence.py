@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.optim import FusedAdam
 from tests.conftest import weights
 from tests.faults.processes import Training, before, small
 
@@ -29,7 +30,7 @@ def test_the_optimiser_does_not_step_and_the_last_good_checkpoint_stays(
     def diverge() -> None:
         poison(step=21)
         # the sixth step of the second epoch, within a chunk: 21 steps are taken, from 0 to 20, and no other
-        before(torch.optim.Adam, "step", lambda: (tmp_path / "stepped").touch(), nth=22)
+        before(FusedAdam, "update", lambda: (tmp_path / "stepped").touch(), nth=22)
 
     folder = tmp_path / "run"
     arguments = small(idx_root, f"optim={optim}", "checkpoint.every_n_steps=2", f"hydra.run.dir={folder}")
@@ -50,16 +51,16 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, idx_root: Pat
     """The loss of the step that spoils them is still finite."""
 
     def spoil() -> None:
-        step, left = torch.optim.Adam.step, 15 + 8
+        update, left = FusedAdam.update, 15 + 8
 
-        def spoiling(self: torch.optim.Adam, *args: object) -> object:
+        def spoiling(self: FusedAdam) -> None:
             nonlocal left
             left -= 1
             if left == 0:
                 self.param_groups[0]["lr"] = float("inf")
-            return step(self, *args)
+            update(self)
 
-        torch.optim.Adam.step = spoiling  # type: ignore[method-assign]
+        FusedAdam.update = spoiling  # type: ignore[method-assign]
 
     folder = tmp_path / "run"
     arguments = small(idx_root, "checkpoint.every_n_steps=2", f"hydra.run.dir={folder}")

@@ -19,6 +19,7 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import FolderInUseError
 from dae_lightning.locks import sole_use
 from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.optim import FusedAdam
 from tests.conftest import Run, weights
 from tests.faults.kills import differing_bits, trained
 from tests.faults.processes import PATIENCE, Training, before, small
@@ -40,7 +41,7 @@ def on_rank(number: int, act: Callable[[], object]) -> Callable[[], None]:
 
 def at_step(nth: int, number: int, act: Callable[[], object]) -> Callable[[], None]:
     """Do something on one rank in front of its n-th optimiser step."""
-    return lambda: before(torch.optim.Adam, "step", on_rank(number, act), nth)
+    return lambda: before(FusedAdam, "update", on_rank(number, act), nth)
 
 
 def die() -> None:

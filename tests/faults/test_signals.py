@@ -13,6 +13,7 @@ import torch
 from dae_lightning import files, training
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.optim import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -36,8 +37,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[byte
 @pytest.mark.parametrize(
     ("signum", "owner", "name", "nth"),
     [
-        (signal.SIGTERM, torch.optim.Adam, "step", 1),
-        (signal.SIGINT, torch.optim.Adam, "step", 20),
+        (signal.SIGTERM, FusedAdam, "update", 1),
+        (signal.SIGINT, FusedAdam, "update", 20),
         (signal.SIGTERM, DenoisingAutoencoder, "validation_step", 2),
         (signal.SIGINT, DenoisingAutoencoder, "validation_step", 3),
         (signal.SIGINT, DenoisingAutoencoder, "on_train_epoch_end", 1),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dae_lightning import jobs, training
 from dae_lightning.locks import sole_use
+from dae_lightning.optim import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -109,7 +109,7 @@ def test_a_mistake_in_one_job_is_one_line_and_its_own(
 def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(tmp_path: Path, idx_root: Path) -> None:
     whole = sweep(tmp_path / "whole", idx_root)
     stopped = sweep(
-        tmp_path, idx_root, lambda: before(torch.optim.Adam, "step", lambda: os.kill(os.getppid(), signal.SIGTERM), 5)
+        tmp_path, idx_root, lambda: before(FusedAdam, "update", lambda: os.kill(os.getppid(), signal.SIGTERM), 5)
     )
     assert stopped.status() == 143
     assert done(tmp_path) == ["job_0"]
@@ -132,7 +132,7 @@ def test_signals_that_reach_the_job_itself_too_count_once(tmp_path: Path, idx_ro
         for pid in os.getppid(), os.getpid():
             os.kill(pid, signal.SIGINT)
 
-    stopped = sweep(tmp_path, idx_root, lambda: before(torch.optim.Adam, "step", both, 5))
+    stopped = sweep(tmp_path, idx_root, lambda: before(FusedAdam, "update", both, 5))
     assert stopped.status() == 130
     assert recorded(tmp_path, "job_1")[0] == "interrupted"
     assert (tmp_path / "sweep" / "job_1" / "checkpoints" / "last.ckpt").is_file()
@@ -173,7 +173,7 @@ def test_where_processes_do_not_fork_the_jobs_share_one(tmp_path: Path, idx_root
     def one_process() -> None:
         jobs.FORKS = False
 
-    for fault, status in (broken, 1), (lambda: before(torch.optim.Adam, "step", end, 5), 143):
+    for fault, status in (broken, 1), (lambda: before(FusedAdam, "update", end, 5), 143):
         training = sweep(tmp_path, idx_root, fault, prepare=one_process)
         assert training.status() == status, training.said
         assert recorded(tmp_path, "job_1")[0] == {1: "failed", 143: "interrupted"}[status]
