@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -100,21 +100,21 @@ class Job:
         if earlier.get("status") == "finished" and (self.folder / "results.json").is_file():
             if earlier["overrides"] != self.overrides:  # the grid has grown, and the names with it
                 _write(self.folder, earlier | {"overrides": self.overrides})
-            print(f"{name}: finished before, skipped", flush=True)
+            tell(f"{name}: finished before, skipped", sys.stdout)
             return _number(earlier["value"])
 
         prepare()
         RELAY.raise_if_received()
         begun = time.monotonic()
         if side_by_side():
-            print(f"{name}: begun", flush=True)
+            tell(f"{name}: begun", sys.stdout)
         status, error, value = self._in_a_process(train) if FORKS else self._alone(train)
         if status == "interrupted":
             RELAY.raise_if_received()
         if status != "finished":
             raise UserError(error or status)
         if side_by_side():
-            print(f"{name}: finished in {time.monotonic() - begun:.0f} s", flush=True)
+            tell(f"{name}: finished in {time.monotonic() - begun:.0f} s", sys.stdout)
         return _number(value)
 
     def record(self, status: str, error: str | None = None, value: float | None = None, since: float = 0) -> None:
@@ -239,6 +239,12 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
         names = sorted(recorded.keys() | config.keys())
         return [one for name in names for one in differing(recorded.get(name), config.get(name), within + name)]
     return [] if recorded == config else [key]
+
+
+def tell(line: str, stream: TextIO) -> None:
+    """Print a line in one piece: others may be printing theirs."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def side_by_side() -> bool:

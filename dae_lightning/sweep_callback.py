@@ -9,6 +9,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from dae_lightning.jobs import tell
 from dae_lightning.summary import progress, summarize
 from dae_lightning.sweeps import read_sweep
 
@@ -28,7 +29,7 @@ class Summary(Callback):
                 line = progress(read_sweep(self._folder), True, time.time())
             except Exception as error:
                 line = f"[sweep] how far is not known: {error}"
-            print(line, file=sys.stderr, flush=True)
+            tell(line, sys.stderr)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self._folder is not None:
