@@ -12,7 +12,8 @@ Keras takes its turns in a process of its own, since tensorflow and torch each k
 - and is at least 1.6x faster than Keras 2,
 - and at least 2.5x faster than the stock recipe (torchvision's data set, ToTensor, DataLoader, no workers);
 - validating takes at most 3 % of an epoch;
-- at batch 512 the five matrix products of a step, alone, take at least 60 % of the time of an epoch of ours;
+- at batch 512 an epoch's matrix products (five in a training step, two to validate a batch on each of two tasks) take
+  at least 60 % of its time when nothing else is done;
 - peak memory is at most 1.2 GB over that of the imports (measured in a process of its own).
 """
 
@@ -45,6 +46,7 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.images import ImageSet, Splits
 from dae_lightning.history import History
+from dae_lightning.metrics import TASKS
 from dae_lightning.signals import StopSignal
 from dae_lightning.training import make_model, make_trainer
 
@@ -180,7 +182,7 @@ def stock(images: Tensor) -> list[float]:
 
 
 def products() -> Callable[[], float]:
-    """The seconds of the five matrix products of every step of an epoch, forward and backward, and nothing else."""
+    """The seconds of an epoch's matrix products, of training and validation, and nothing else."""
     noisy, logits = torch.randn(WIDE, 784), torch.randn(WIDE, 784)
     codes, gradient = torch.randn(WIDE, LATENT), torch.randn(WIDE, LATENT)
     encoder, decoder = (layer.weight.detach() for layer in layers())
@@ -189,6 +191,8 @@ def products() -> Callable[[], float]:
         start = time.perf_counter()
         for _ in range(-(-IMAGES // WIDE)):
             _ = noisy @ encoder.T, codes @ decoder.T, logits.T @ codes, logits @ decoder, gradient.T @ noisy
+        for _ in range(len(TASKS) * -(-HELD_OUT // WIDE)):
+            _ = noisy @ encoder.T, codes @ decoder.T
         return time.perf_counter() - start
 
     return epoch
@@ -214,7 +218,7 @@ def main(root: str, rounds: int) -> bool:
             "ours": clock.epochs,
             "Keras 2": keras(root),
             "stock Lightning": stock(data.train.images),
-            "five products, batch 512": [multiply() for _ in range(EPOCHS)],
+            "matrix products, batch 512": [multiply() for _ in range(EPOCHS)],
             "ours, batch 512": ours(wide).epochs,
         }
         for name, epochs in turns.items():
@@ -227,7 +231,7 @@ def main(root: str, rounds: int) -> bool:
         "1.6 ours / Keras 2": (1.6 * median["ours"] / median["Keras 2"], 1.0),
         "2.5 ours / stock Lightning": (2.5 * median["ours"] / median["stock Lightning"], 1.0),
         "validation / epoch": (statistics.median(validation), 0.03),
-        "0.6 ours / products, batch 512": (0.6 * median["ours, batch 512"] / median["five products, batch 512"], 1.0),
+        "0.6 ours / products, batch 512": (0.6 * median["ours, batch 512"] / median["matrix products, batch 512"], 1.0),
         "memory over the imports, GB": (memory, 1.2),
     }
     for name, values in seconds.items():
