@@ -33,7 +33,7 @@ def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
 
 def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
     """10 log10(1 / MSE) in dB, (B,): the data range is 1 and the estimate is not clipped."""
-    return -10 * torch.log10((estimate - clean).square().flatten(1).mean(1))
+    return -10 * torch.log10((estimate - clean).square_().flatten(1).mean(1))
 
 
 def ssim(estimate: Tensor, clean: Tensor) -> Tensor:
