@@ -82,7 +82,7 @@ class Clock(pl.Callback):
         self._start = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self.on_train_end()
+        self._stop()
         if self.rival is not None:
             self.rivals.append(next(self.rival))
         self._start = time.perf_counter()
@@ -94,6 +94,9 @@ class Clock(pl.Callback):
         self.validation.append(time.perf_counter() - self._validation)
 
     def on_train_end(self, *_: Any) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._start:
             self.epochs.append(time.perf_counter() - self._start)
 

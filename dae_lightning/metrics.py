@@ -26,7 +26,7 @@ def bce(estimate: Tensor, clean: Tensor) -> Tensor:
 def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
     """The same of the estimate s = sigmoid(logits), without clipping.
 
-    -log s(l) = softplus(l) - l and -log(1 - s(l)) = softplus(l). torch's own BCE gives the same, in a third more time.
+    -log s(l) = softplus(l) - l and -log(1 - s(l)) = softplus(l). torch's own BCE gives the same and takes longer.
     """
     return F.softplus(logits).addcmul_(logits, clean, value=-1).flatten(1).mean(1)
 

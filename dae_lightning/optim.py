@@ -21,7 +21,7 @@ class FusedAdam(Adam):
     """torch's Adam, whose `update` is `step` and then `zero_grad` with little but the kernel's call.
 
     What torch does round the kernel (records for profilers, hooks, checks) takes a tenth of a training step of 32
-    images; and twice that where Lightning is imported and there is no GPU, for which it then looks in every step.
+    images, and a further fifth where Lightning is imported and there is no GPU, for which it then looks in every step.
     """
 
     @torch.no_grad()

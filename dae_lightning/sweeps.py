@@ -23,7 +23,6 @@ from dae_lightning.locks import is_held
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
 RECORD = "job.json"  # which tells that a folder is a job's
-DAMAGE = (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError)  # at which a file is unreadable
 STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
 
@@ -205,7 +204,7 @@ def _read_job(folder: Path) -> Job | None:
         reading = "results.json"
         if job.status == "finished":
             job = _with_results(job)
-    except DAMAGE as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(f"{type(error).__name__}: {error}".split())
         return replace(job, status="unreadable", error=f"{reading}: {reason}", scores={})
     if job.status == "running" and not is_held(folder):

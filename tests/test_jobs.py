@@ -1,5 +1,6 @@
 """A sweep in the folder of an earlier one: nothing twice, nothing lost, nothing overwritten."""
 
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 from dae_lightning import training
 from dae_lightning.errors import CheckpointError
-from dae_lightning.jobs import differing, folder_of, read
+from dae_lightning.jobs import differing, folder_of, read, tell
 from dae_lightning.optim import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
@@ -140,6 +141,19 @@ def test_settings_differ_by_what_results_depend_on() -> None:
     here = {"data": {"root": "images"}}
     assert differing(here, {"data": {"root": f"{os.getcwd()}/images/"}}) == []
     assert differing(here, {"data": {"root": "other"}}) == ["data.root"]
+
+
+def test_a_line_is_written_in_one_piece() -> None:
+    """Jobs that run side by side share a terminal, which may buffer nothing."""
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    tell("job: begun", Terminal())
+    assert written == ["job: begun\n"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "finished"}', "\xff"])

@@ -59,12 +59,15 @@ class Sweep:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+        while True:
+            ended, late = self.process.poll() is not None, time.monotonic() > deadline
+            if condition():  # looked at last, for it may come true with the end
+                return
+            if ended or late:
                 with suppress(ProcessLookupError):
                     os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-                raise AssertionError(self.said)
+                raise AssertionError(f"{'ended' if ended else 'still at work'}:\n{self.said}")
             time.sleep(0.01)
 
     def began(self, job: str) -> bool:
