@@ -90,6 +90,7 @@ def _run(task: Callable[[], float], environment: dict[str, str], threads: int, t
         os.environ.update(environment)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(threads)
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning sets another number
         told.send(task())
     except Interrupted as stop:
         sys.exit(stop.status)

@@ -82,8 +82,7 @@ def _train(
     trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder], world.first)
     if checkpoint is not None:
         check_resumable(checkpoint, model, data, trainer)
-    device = _device_name(trainer)
-    print(_describe(data, model, device))
+    print(_describe(data, model, _device_name(trainer)))
 
     if checkpoint is None and world.first:
         for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
@@ -93,6 +92,7 @@ def _train(
         stop.raise_if_received()  # in the instant behind the last epoch's end
     if not world.first:
         return math.nan  # the first one does the rest, alone
+    device = _device_name(trainer)  # only now: where nobody has set a rank's threads, Lightning does
     if settings.trainer.strategy is not None:
         alone = replace(settings.trainer, strategy=None, devices=1, num_nodes=None)
         trainer = make_trainer(replace(settings, trainer=alone), accelerator, folder, data, [])

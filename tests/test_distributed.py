@@ -15,7 +15,7 @@ from dae_lightning.errors import ConfigError, TrainingError
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.ranks import Rank, check_start
 from tests.conftest import Run, Settings, weights
-from tests.faults.kills import differing_bits, trained
+from tests.faults.kills import differing_bits, outcome
 from tests.test_training import rows
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -112,7 +112,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(run: Run, begun: tuple[str, 
 
 
 def test_two_ranks_give_one_result_bit_by_bit(run: Run) -> None:
-    assert differing_bits(trained(run("first", *TWO)), trained(run("second", *TWO))) == 0
+    assert differing_bits(outcome(run("first", *TWO)), outcome(run("second", *TWO))) == 0
 
 
 @pytest.mark.parametrize(

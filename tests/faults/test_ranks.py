@@ -1,5 +1,6 @@
 """Ranks that die, hang or fail bring the run down in one line, and what was saved goes on bit by bit."""
 
+import json
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from dae_lightning.locks import sole_use
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.optim import FusedAdam
 from tests.conftest import Run, weights
-from tests.faults.kills import differing_bits, trained
+from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import PATIENCE, Training, before, small
 from tests.faults.test_divergence import poison
 
@@ -50,17 +51,17 @@ def die() -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[bytes]:
-    """What a run on two ranks comes to that nobody interrupts."""
+    """The outcome of a run on two ranks that nobody interrupts."""
     folder = tmp_path_factory.mktemp("whole")
     run = Training(folder, *two(idx_root, f"hydra.run.dir={folder / 'run'}"))
     assert run.status() == 0, run.said
-    return trained(folder / "run")
+    return outcome(folder / "run")
 
 
 def assert_goes_on(folder: Path, whole: list[bytes], *changes: str) -> None:
     again = Training(folder.parent, f"resume={folder}", *changes)
     assert again.status() == 0, again.said
-    assert differing_bits(trained(folder), whole) == 0
+    assert differing_bits(outcome(folder), whole) == 0
 
 
 @pytest.mark.parametrize(("number", "step"), [pytest.param(0, 20, marks=pytest.mark.slow), (1, 1), (1, 30)])
@@ -205,14 +206,17 @@ def test_every_job_of_a_sweep_has_its_own_ranks(tmp_path: Path, idx_root: Path) 
 
 
 def test_a_process_that_has_computed_on_several_threads_can_start_ranks(tmp_path: Path, idx_root: Path) -> None:
-    """Its helpers (OpenMP's) are not there in a process forked from it."""
+    """Its helpers (OpenMP's) are not there in a process forked from it; the ranks share out as many."""
 
     def compute() -> None:
-        torch.set_num_threads(2)
+        os.environ.pop("OMP_NUM_THREADS", None)
+        torch.set_num_threads(6)
         torch.rand(2_000_000).exp()
 
-    run = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1"), prepare=compute)
+    folder = tmp_path / "run"
+    run = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1", f"hydra.run.dir={folder}"), prepare=compute)
     assert run.status() == 0, run.said
+    assert json.loads((folder / "results.json").read_text())["device"] == "2 ranks, the first on cpu (3 threads)"
 
 
 # --- started from outside: by torchrun, by srun ------------------------------------------------------------------
@@ -247,7 +251,7 @@ def started(by: str, cwd: Path, arguments: list[str], fault: Callable[[], object
     for number in range(2):
 
         def prepare(number: int = number) -> None:
-            os.environ.update(starter(number, port))
+            os.environ.update(starter(number, port), OMP_NUM_THREADS="1")  # as many as `whole` has: bits hang on it
             fault()
 
         yield Training(cwd / f"rank_{number}", *arguments, *changes, prepare=prepare)
@@ -277,7 +281,7 @@ def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
     assert first.said.splitlines()[-1].startswith("error: rank 0: another rank has died, or has not answered in time (")
     again = list(started(by, tmp_path, arguments))
     assert [rank.status() for rank in again] == [0, 0], [rank.said for rank in again]
-    assert differing_bits(trained(folder), whole) == 0
+    assert differing_bits(outcome(folder), whole) == 0
 
 
 def agents(cwd: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
