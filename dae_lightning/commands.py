@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, jobs, summary
 from dae_lightning.command_line import checked, one_line, run_command
-from dae_lightning.errors import ConfigError, UserError
+from dae_lightning.errors import ConfigError, LostRankError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.ranks import check_start
@@ -81,9 +81,11 @@ def _go(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path 
         if not Path(settings.resume or "").is_file():  # a file is meant, and no other
             checkpoint = resuming.newest_intact(checkpoint)
         return training.train(settings, folder, checkpoint, lambda: _record(cfg, folder))
-    except Interrupted as stop:
+    except (Interrupted, LostRankError) as stop:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
+        if isinstance(stop, LostRankError):
+            raise LostRankError(f"{stop}; go on with resume={folder}") from None
         raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
 
 

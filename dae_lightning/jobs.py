@@ -32,7 +32,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dae_lightning.errors import CheckpointError, UserError
+from dae_lightning.errors import CheckpointError, LostRankError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.run_folders import to_resume
@@ -188,6 +188,8 @@ class Job:
         except Interrupted as stop:
             RELAY.signum = RELAY.signum or stop.signum
             return "interrupted", None, None
+        except LostRankError as error:  # as where the job itself is killed
+            return "interrupted", self.one_line(error), None
         except SystemExit as end:
             return "failed", f"exited with status {end.code}", None
         except Exception as error:

@@ -71,7 +71,8 @@ def test_a_rank_that_is_killed_brings_the_run_down_and_it_goes_on_bit_by_bit(
     folder = tmp_path / "run"
     killed = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=at_step(step, number, die))
     assert killed.status() == 1
-    assert killed.said.endswith(f"error: rank {number} was ended by SIGKILL\n"), killed.said
+    goes_on = f"; go on with resume={folder}" if step > 1 else ""
+    assert killed.said.endswith(f"error: rank {number} was ended by SIGKILL{goes_on}\n"), killed.said
     assert "Traceback" not in killed.said
     if step > 1:
         assert_goes_on(folder, whole)
@@ -202,7 +203,8 @@ def test_every_job_of_a_sweep_has_its_own_ranks(tmp_path: Path, idx_root: Path) 
     sweep = Training(tmp_path, "-m", *two(idx_root, *jobs, "trainer.max_epochs=1"), prepare=fault)
     assert sweep.status() == 1
     assert "error: job_0: rank 1 was ended by SIGKILL\n" in sweep.said
-    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/results.json")] == ["job_1"]
+    statuses = [json.loads((tmp_path / "sweep" / job / "job.json").read_text())["status"] for job in ("job_0", "job_1")]
+    assert statuses == ["interrupted", "finished"]
 
 
 def test_a_process_that_has_computed_on_several_threads_can_start_ranks(tmp_path: Path, idx_root: Path) -> None:
@@ -278,7 +280,9 @@ def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
     first, second = started(by, tmp_path, arguments, at_step(20, 1, die))
     assert second.status() == -signal.SIGKILL
     assert first.status() == 1
-    assert first.said.splitlines()[-1].startswith("error: rank 0: another rank has died, or has not answered in time (")
+    last = first.said.splitlines()[-1]
+    assert last.startswith("error: rank 0: another rank has died, or has not answered in time (")
+    assert last.endswith(f"); go on with resume={folder}")
     again = list(started(by, tmp_path, arguments))
     assert [rank.status() for rank in again] == [0, 0], [rank.said for rank in again]
     assert differing_bits(outcome(folder), whole) == 0
