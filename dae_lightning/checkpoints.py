@@ -18,6 +18,7 @@ from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
 from dae_lightning.model import DenoisingAutoencoder
 from dae_lightning.reading import read_checkpoint
+from dae_lightning.resuming import begin_next_epoch
 from dae_lightning.signals import StopSignal
 
 __all__ = ["AtomicCheckpointIO", "Checkpoints", "load_model", "read_checkpoint"]
@@ -38,6 +39,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        begin_next_epoch(trainer)
         self.stop.listen()  # from here on: Lightning has just installed its own handlers
 
     def on_train_batch_end(
@@ -85,6 +87,7 @@ class Checkpoints(Checkpoint):
         if "root" in data:
             data["root"] = os.path.abspath(data["root"])
         checkpoint["data"] = data
+        checkpoint["callbacks"].pop("Timer", None)  # of trainer.max_time, which each command has for itself
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -28,9 +28,10 @@ class SoftmaxRegression:
         features: (N, d).
         labels: (N,) int64, from 0.
         precision: > 0.
+        classes: how many there are; by default as many as `labels` name.
     """
 
-    def __init__(self, features: Tensor, labels: Tensor, precision: float) -> None:
+    def __init__(self, features: Tensor, labels: Tensor, precision: float, classes: int | None = None) -> None:
         penalty = precision / len(features)
         self.mean = features.mean(0, dtype=torch.float64)
         centred = features.double() - self.mean
@@ -41,7 +42,7 @@ class SoftmaxRegression:
         to_weights = axes / curvature.sqrt()
         whitened = centred @ to_weights  # (N, d)
 
-        classes = int(labels.max()) + 1
+        classes = classes or int(labels.max()) + 1
         v = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True)
         self.bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS(
@@ -90,7 +91,8 @@ def choose_precision(features: Tensor, labels: Tensor) -> float:
     held_out, fitted = order[: len(order) // 6], order[len(order) // 6 :]
     best, lowest, precision = STRONGEST, float("inf"), STRONGEST
     while precision >= WEAKEST:
-        classify = SoftmaxRegression(features[fitted], labels[fitted], precision)
+        # of a rare class all images may be held out
+        classify = SoftmaxRegression(features[fitted], labels[fitted], precision, int(labels.max()) + 1)
         surprise = classify.surprise(features[held_out], labels[held_out])
         if surprise >= lowest:
             break

@@ -19,13 +19,13 @@ from uuid import uuid4
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import RangeSweep
+from hydra.core.override_parser.types import Glob, RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import schema
+from dae_lightning import config, schema
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.jobs import HELD, side_by_side
 from dae_lightning.ranks import Rank
@@ -67,7 +67,7 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
                 folder.rmdir()
                 folder.parent.rmdir()
             if hydra_config.mode != RunMode.MULTIRUN:
-                if isinstance(error, UserError):
+                if isinstance(error, (UserError, OSError)):
                     sys.exit(f"error: {one_line(error, kind)}")
                 raise
             # Ctrl-C ends the sweep, but not a worker at once, in which others save; submitit exits to requeue a job
@@ -143,7 +143,12 @@ def check_sweep(arguments: list[str]) -> None:
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
-        if value == "" or (isinstance(value, RangeSweep) and not list(value.range())):
+        choices = [file.stem for file in (CONF / key).glob("*.yaml")]
+        if (
+            value == ""
+            or (isinstance(value, RangeSweep) and not list(value.range()))
+            or (isinstance(value, Glob) and not value.filter(choices))
+        ):
             raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
         if key == "hydra/launcher" and value == "submitit_slurm" and which("srun") is None:
             raise ConfigError(
@@ -206,8 +211,8 @@ def one_line(error: BaseException, kind: type) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
     if isinstance(error, OSError) and error.filename:
-        key = "hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir"
-        return f"{error.filename}: {error.strerror}; {key}=DIR puts the output elsewhere"
+        place = ("hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir") if kind is config.Train else "output"
+        return f"{error.filename}: {error.strerror}; {place}=PATH puts the output elsewhere"
     return text
 
 

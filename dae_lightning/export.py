@@ -8,6 +8,7 @@ it was trained on) as JSON, `dae_lightning` (the version). The README denoises w
 import io
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,11 @@ def metadata(model: DenoisingAutoencoder) -> dict[str, str]:
 
 def network_of(model: DenoisingAutoencoder) -> nn.Module:
     """The model's equation alone, in evaluation mode, with its weights: exporters see no Lightning."""
+    encoder = deepcopy(model.encoder)
+    encoder.weight.data *= model.input_scale
     return nn.Sequential(
         nn.Flatten(),
-        model.encoder,
+        encoder,
         nn.LeakyReLU(NEGATIVE_SLOPE),
         model.decoder,
         nn.Sigmoid(),

@@ -199,6 +199,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device={name}: must be auto, cpu, or cuda, as torch names devices") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device={name}: must be auto, cpu, or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: torch sees no CUDA GPU here; device=cpu needs none")
     return device

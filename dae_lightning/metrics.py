@@ -93,7 +93,8 @@ class ImageQuality(Metric):
             "psnr": lambda: psnr(estimate, clean),
             "ssim": lambda: ssim(estimate, clean),
         }
-        each = torch.stack([values[name]() for name in self.names]).double()
+        with torch.autocast(clean.device.type, enabled=False):  # SSIM takes differences of matrix products
+            each = torch.stack([values[name]() for name in self.names]).double()
         self.total += each.sum(1)
         self.squares += each.square().sum(1)
         self.count += len(clean)

@@ -154,6 +154,9 @@ class ChunkOptimization(LightningModule):
     def on_train_start(self) -> None:
         self._recorded = None
         schedule = self.lr_schedulers()
+        if schedule is None:  # a checkpoint has brought the rate of before; what the command says now counts
+            for group in self.trainer.optimizers[0].param_groups:
+                group |= {"lr": self.optim.lr, "betas": self.optim.betas, "eps": self.optim.eps}
         if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self._total_steps()):
             raise CheckpointError(
                 f"the rate was planned for {schedule.total_steps} optimiser steps, not {steps}: "

@@ -13,7 +13,7 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import CheckpointError
 from dae_lightning.history import check_row
 from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.optim import make_optimizer
+from dae_lightning.optim import check_optim, make_optimizer
 from dae_lightning.reading import Hyperparameters, check_tensors, read_checkpoint, weight_shapes
 from dae_lightning.schema import Count, check
 
@@ -59,7 +59,7 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
     """
     checkpoint = read_checkpoint(path)
     recorded = checkpoint["hyper_parameters"]
-    for key in ("input_shape", "latent", "input_scale"):
+    for key in ("input_shape", "latent", "input_scale", "noise", "eval_seed"):  # or the best score is of another task
         if recorded[key] != (wanted := model.hparams[key]):
             raise CheckpointError(f"{path}: has {key} {recorded[key]}, but the settings and data ask for {wanted}")
     try:
@@ -67,6 +67,11 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
             raise ValueError(f"must hold {', '.join(sorted(KEYS))}")
         if recorded["optim"]["kind"] != model.optim.kind:
             raise ValueError(f"optim is {recorded['optim']['kind']}, but the settings ask for {model.optim.kind}")
+        if model.optim.kind == "adam_onecycle" and check_optim(recorded["optim"]) != model.optim:
+            raise ValueError("a one-cycle run cannot change its optim: the schedule is in the checkpoint")
+        for key, now in (("val_size", data.val_size), ("seed", data.split_seed)):
+            if (then := checkpoint["data"][key]) != now:
+                raise ValueError(f"data.{key} was {then}, not {now}: images held out now may have been trained on")
         _check_loops(checkpoint, data, trainer)
         _check_optimizer(checkpoint)
         _check_callbacks(checkpoint)
@@ -75,6 +80,20 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         raise CheckpointError(f"{path}: cannot be gone on with ({' '.join(str(error).split())})") from error
     if trainer.max_epochs is not None and trainer.max_epochs < done:
         raise CheckpointError(f"trainer.max_epochs={trainer.max_epochs}: the run already has {done} epochs behind it")
+
+
+def begin_next_epoch(trainer: pl.Trainer) -> None:
+    """Let a fit that goes on from an epoch's end begin the next one.
+
+    With max_steps Lightning 2.6 takes such a checkpoint for one within the epoch, and skips batches of the next.
+    """
+    loop = trainer.fit_loop
+    if trainer.max_steps >= 0 and loop.restarted_on_epoch_end:
+        loop.epoch_progress.increment_completed()
+        loop.reset_restart_stage()
+        loop.epoch_loop.reset_restart_stage()
+        loop._restarting = False  # what its setter makes True again
+        loop.epoch_loop.restarting = False
 
 
 def _check_loops(checkpoint: dict[str, Any], data: ImageDataModule, trainer: pl.Trainer) -> None:
@@ -103,6 +122,7 @@ def _check_loops(checkpoint: dict[str, Any], data: ImageDataModule, trainer: pl.
         raise ValueError(f"{chunks} chunks into an epoch of {most}")
     for schedule in checkpoint["lr_schedulers"]:  # it refuses to be moved further than planned
         behind = here["epoch"] * loader.batches_in(most) + loader.batches_in(chunks)
+        behind = min(behind, schedule["total_steps"])  # trainer.max_steps may end it within a chunk
         if not behind == step == schedule["last_epoch"]:
             raise ValueError(f"{step} steps, and {schedule['last_epoch']} of the rate, after {behind} batches")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
@@ -52,7 +53,7 @@ def train(
     Raises:
         ConfigError, DataError, CheckpointError, TrainingError: one line each.
     """
-    _quieten_lightning()
+    _quieten_lightning(bool(settings.trainer.profiler or settings.trainer.enable_model_summary))
     rank = Rank.of_this_process() if settings.trainer.strategy is not None else None
     if settings.trainer.strategy is not None and rank is None:
         return launch(settings.trainer.ranks, lambda: train(settings, folder, checkpoint, record))
@@ -173,11 +174,13 @@ def make_trainer(
         logger = make_logger(folder)
         shown = Examples.choose(data.test.images, settings.logger.examples, settings.eval_seed)
         callbacks = [*callbacks, ExampleImages(settings.logger.every_n_epochs, shown)]
+    # within a batch job of SLURM's that was given more tasks, Lightning would wait for the others
+    alone = [LightningEnvironment()] if settings.trainer.strategy is None else []
     ours: dict[str, Any] = {
         "accelerator": accelerator,
         "logger": logger,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), *alone],
         "default_root_dir": folder,
         "use_distributed_sampler": False,  # the order of the images is ours
     }
@@ -257,8 +260,9 @@ def _describe(data: ImageDataModule, model: DenoisingAutoencoder, device: str) -
     )
 
 
-def _quieten_lightning() -> None:
-    """What Lightning says at every start is not about this run; warnings still come through."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+def _quieten_lightning(asked: bool) -> None:
+    """What Lightning says at every start is not about this run, unless it was asked; warnings still come through."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO if asked else logging.WARNING)
+    logging.getLogger("lightning").propagate = False  # it has a handler of its own
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 with torch 2.15
     warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # what is logged is of all ranks already

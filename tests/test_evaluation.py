@@ -93,6 +93,13 @@ def test_other_noise_has_its_own_grid_and_leaves_out_what_means_nothing_there(ru
     assert untouched["psnr"] == ""
 
 
+def test_the_mean_of_the_noise_in_training_is_part_of_the_noise_at_every_level() -> None:
+    model = DenoisingAutoencoder((12, 12), 4, GaussianNoise(0.25, 2.0))
+    *denoising, _ = make_conditions(settings(), {"": model})
+    expected = [GaussianNoise(0.25, sigma).settings() for sigma in (0.5, 2.0)]
+    assert [condition.noise.settings() for condition in denoising] == expected
+
+
 def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None:
     images = torch.randint(0, 256, (9, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     condition = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0))

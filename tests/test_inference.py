@@ -216,6 +216,8 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
     model = make().model
     with pytest.raises(ConfigError, match=r"device=gpu: must be auto, cpu, or cuda"):
         Denoiser(model, "gpu")
+    with pytest.raises(ConfigError, match=r"device=meta: must be auto, cpu, or cuda"):
+        Denoiser(model, "meta")
     if not torch.cuda.is_available():
         assert Denoiser(model).model.device == torch.device("cpu")
         with pytest.raises(ConfigError, match=r"device=cuda: torch sees no CUDA GPU here; device=cpu needs none"):

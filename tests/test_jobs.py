@@ -137,6 +137,7 @@ def test_settings_differ_by_what_results_depend_on() -> None:
     assert differing(one, same) == []
     assert differing(one, one | {"seed": 1, "trainer": {"max_epochs": 3}}) == ["seed", "trainer.max_epochs"]
     assert differing(one, one | {"latent": 4}) == ["latent"]
+    assert differing({"optim": {"lr": 1}}, {"optim": {"lr": 2}}) == ["optim.lr"]
     assert differing(None, one) == [""]
     here = {"data": {"root": "images"}}
     assert differing(here, {"data": {"root": f"{os.getcwd()}/images/"}}) == []

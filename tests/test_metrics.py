@@ -78,6 +78,20 @@ def test_ssim_of_equal_images_is_one_and_without_neighbourhoods_undefined() -> N
     assert math.isnan(scores(ESTIMATE[:, :10], CLEAN[:, :10])["ssim"])
 
 
+def test_autocast_around_the_metrics_changes_none() -> None:
+    """As where `trainer.precision=bf16-mixed` tests: SSIM's variances are differences of matrix products."""
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = scores(ESTIMATE, CLEAN)
+    assert mixed == scores(ESTIMATE, CLEAN)
+
+
+def test_the_confidence_interval_is_that_of_a_mean() -> None:
+    quality = ImageQuality(["psnr"])
+    quality.update(ESTIMATE, CLEAN)
+    each = metrics.psnr(ESTIMATE, CLEAN).double()
+    assert float(quality.ci95()["psnr"]) == pytest.approx(1.96 * float(each.std()) / math.sqrt(9))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 4, 9])
 def test_scores_do_not_depend_on_the_batches(batch: int) -> None:
     whole, parts = scores(ESTIMATE, CLEAN), scores(ESTIMATE, CLEAN, batch)

@@ -121,6 +121,22 @@ def test_weights_are_glorot_uniform_biases_zero_and_both_a_function_of_the_seed(
     assert not torch.equal(small(seed=3).encoder.weight, small(seed=4).encoder.weight)
 
 
+def test_noise_in_training_is_a_function_of_seed_and_step() -> None:
+    draw, again, step, seed = (
+        small(seed=seed).corrupted(IMAGES, step)[0] for seed, step in [(0, 0), (0, 0), (0, 1), (1, 0)]
+    )
+    assert torch.equal(draw, again)
+    assert not torch.equal(draw, step)
+    assert not torch.equal(draw, seed)
+
+
+def test_noise_in_evaluation_is_a_function_of_eval_seed_and_image_alone() -> None:
+    indices = torch.arange(5)
+    draw = small().corrupt_fixed(IMAGES, indices)
+    assert torch.equal(draw[2:], small(seed=1).corrupt_fixed(IMAGES[2:], indices[2:]))
+    assert not torch.equal(draw, small(eval_seed=1).corrupt_fixed(IMAGES, indices))
+
+
 def test_noise_reaches_the_encoder_while_the_trainer_trains_and_only_then() -> None:
     """Under Keras 3 the notebook silently trains without noise: its model never tells the layer that it trains."""
     model = small(noise=GaussianNoise(0.0, 5.0))

@@ -82,6 +82,13 @@ def test_the_precision_is_that_of_lowest_cross_entropy_on_held_out_images() -> N
     assert chosen[0] > 3 * chosen[1]
 
 
+def test_a_class_may_be_rare() -> None:
+    """Its only image may be held out where the precision is chosen."""
+    features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    for place in range(60):
+        assert choose_precision(features, torch.arange(60).remainder(2).where(torch.arange(60) != place, 9)) > 0
+
+
 def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
     models = {
         "a": DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval(),

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
 
-from dae_lightning import DenoisingAutoencoder
+from dae_lightning import DenoisingAutoencoder, checkpoints
+from dae_lightning.archive import write_archive
 from dae_lightning.config import Train
 from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
 from dae_lightning.history import History
@@ -104,6 +107,44 @@ def test_one_seed_gives_one_result_and_another_seed_another(run: Run) -> None:
     assert not same_weights(first, other)
 
 
+def test_the_order_of_the_images_is_a_function_of_seed_and_epoch(settings: Settings) -> None:
+    def order(epoch: int, *overrides: str) -> list[int]:
+        data = make_data(settings(*overrides))
+        data.setup()
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return torch.cat([indices for _, indices in loader]).tolist()
+
+    assert order(0) == order(0)
+    assert sorted(order(0)) == list(range(120))
+    assert len({tuple(order(0)), tuple(order(1)), tuple(order(0, "seed=1"))}) == 3
+
+
+def test_the_mean_image_of_the_table_is_the_training_images(run: Run, settings: Settings) -> None:
+    data = make_data(settings())
+    data.setup()
+    mean, test = data.train.images.double().mean(0) / 255, data.test.images.double() / 255
+    each = -10 * torch.log10((test - mean).square().flatten(1).mean(1))
+    scores = json.loads((run("run") / "results.json").read_text())["test"]["mean_image"]
+    assert scores["denoising"]["psnr"] == scores["reconstruction"]["psnr"] == pytest.approx(float(each.mean()))
+
+
+def test_checkpoints_come_as_often_as_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+
+    def record(checkpoint: dict[str, Any], path: Path) -> None:
+        if path.name == "last.ckpt":
+            saved.append(checkpoint["global_step"])
+        write_archive(checkpoint, path)
+
+    monkeypatch.setattr(checkpoints, "write_archive", record)
+    run("steps", "steps_per_execution=3", "trainer.max_epochs=1", "checkpoint.every_n_steps=4")
+    assert saved == [6, 9, 12, 15]  # behind the execution in which a fourth step falls; at the end of the epoch
+    saved.clear()
+    run("seconds", "steps_per_execution=5", "trainer.max_epochs=1", "checkpoint.every_seconds=1e-9")
+    assert saved == [5, 10, 15]
+
+
 def test_an_epoch_without_validation_has_no_validation_in_its_row(settings: Settings, tmp_path: Path) -> None:
     train(settings("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"), tmp_path)
     with (tmp_path / "metrics.csv").open() as file:
@@ -123,11 +164,13 @@ def test_steps_per_execution_changes_no_bit_under_autocast(run: Run) -> None:
     assert same_weights(many, run("one", "trainer.precision=bf16-mixed", "steps_per_execution=1"))
 
 
-@pytest.mark.parametrize("optim", ["adam", "adam_onecycle"])
+@pytest.mark.parametrize(
+    "recipe", [["optim=adam"], ["optim=adam_onecycle"], ["optim=adam_onecycle", "+trainer.max_steps=60"]]
+)
 def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
-    run: Run, tmp_path: Path, optim: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, recipe: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = (f"optim={optim}", "trainer.max_epochs=4")
+    overrides = (*recipe, "steps_per_execution=4", "trainer.max_epochs=4")
     whole = run("whole", *overrides)
     with monkeypatch.context() as patch:
         patch.setattr(History, "on_train_epoch_start", _break_in_epoch_2)
@@ -144,7 +187,6 @@ def test_a_run_resumed_at_the_end_of_an_epoch_is_the_uninterrupted_one(
 def _break_in_epoch_2(history: History, trainer: pl.Trainer, model: pl.LightningModule) -> None:
     if trainer.current_epoch == 2:
         raise RuntimeError("power cut")
-    history._start, history._images = 0.0, 0
 
 
 def _test_scores(folder: Path) -> object:
@@ -218,3 +260,64 @@ def test_the_official_split_is_kept_and_the_rest_is_split_once(settings: Setting
     together = torch.cat([data.train.images, data.val.images]).flatten(1)
     assert len(data.val.images) == 10
     assert sorted(map(bytes, together.numpy())) == sorted(map(bytes, raw.train.images.flatten(1).numpy()))
+
+
+def test_what_is_changed_of_the_optimiser_when_a_run_goes_on_counts(run: Run, tmp_path: Path) -> None:
+    last = run("run") / "checkpoints" / "last.ckpt"
+    run("run", "optim.lr=1e-4", "optim.betas=[0.8,0.9]", "trainer.max_epochs=3", checkpoint=last)
+    assert [row["lr"] for row in rows(tmp_path / "run")] == [1e-3, 1e-3, 1e-4]
+    run("run", "optim.lr=1e-4", "optim.betas=[0.8,0.9]", "trainer.max_epochs=4", checkpoint=last)  # and stays
+    assert len(rows(tmp_path / "run")) == 4
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "said"),
+    [
+        ("optim=adam_onecycle", ["optim=adam_onecycle", "optim.lr=1e-3"], "a one-cycle run cannot change its optim"),
+        ("noise.sigma=2", ["noise.sigma=3"], "has noise .*'sigma': 2.0.*, but the settings and data ask for .*3.0"),
+        ("eval_seed=0", ["eval_seed=1"], "has eval_seed 0, but the settings and data ask for 1"),
+        ("data.seed=0", ["data.seed=1"], "data.seed was 0, not 1: images held out now may have been trained on"),
+        ("data.val_size=9", ["data.val_size=8"], "data.val_size was 9, not 8"),
+    ],
+)
+def test_what_cannot_be_changed_in_a_run_is_refused(run: Run, begun: str, ended: list[str], said: str) -> None:
+    last = run("run", begun) / "checkpoints" / "last.ckpt"
+    with pytest.raises(CheckpointError, match=said):
+        run("run", *ended, checkpoint=last)
+
+
+def test_a_run_that_its_time_has_ended_goes_on(run: Run) -> None:
+    last = run("run", "+trainer.max_time=00:01:00:00") / "checkpoints" / "last.ckpt"
+    assert len(rows(run("run", "trainer.max_epochs=3", checkpoint=last))) == 3
+
+
+@pytest.mark.parametrize("max_steps", [20, 30])
+def test_a_one_cycle_run_that_ends_within_a_chunk_is_complete(run: Run, max_steps: int) -> None:
+    recipe = ("optim=adam_onecycle", "steps_per_execution=7", f"+trainer.max_steps={max_steps}")
+    last = run("run", *recipe) / "checkpoints" / "last.ckpt"
+    ended = weights(last.parent.parent)
+    again = weights(run("run", *recipe, checkpoint=last))
+    assert all(torch.equal(again[name], ended[name]) for name in ended)
+
+
+def test_a_batch_job_of_slurm_with_more_tasks_trains_in_the_process_that_was_started(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "dae", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert json.loads((run("run") / "results.json").read_text())["epochs"] == 2
+
+
+def test_a_profile_and_a_summary_are_shown_where_they_are_asked_for(run: Run) -> None:
+    said: list[str] = []
+    handler, logger = logging.Handler(), logging.getLogger("lightning.pytorch")
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        run("quiet", "trainer.max_epochs=1")
+        assert not said
+        run("asked", "trainer.max_epochs=1", "+trainer.profiler=simple", "+trainer.enable_model_summary=true")
+    finally:
+        logger.removeHandler(handler)
+    assert any("Profiler Report" in line for line in said)
+    assert any("Trainable params" in line for line in said)

@@ -107,7 +107,7 @@ def test_the_command_ends_with_one_line_and_a_run_that_goes_on_loses_no_bit(
     run = Training(tmp_path, *command, "hydra.run.dir=run", prepare=prepare)
     assert run.status() == 1
     assert run.said.splitlines()[-1].startswith(f"error: {checkpoints}/")
-    assert f".ckpt: {reason}; hydra.run.dir=DIR puts the output elsewhere" in run.said.splitlines()[-1]
+    assert f".ckpt: {reason}; hydra.run.dir=PATH puts the output elsewhere" in run.said.splitlines()[-1]
     assert "Traceback" not in run.said
     checkpoints.chmod(0o755)
     assert files(saved) == {saved / path.name: content for path, content in files(checkpoints).items()}
@@ -121,4 +121,4 @@ def test_a_read_only_folder_is_named_at_once(tmp_path: Path, idx_root: Path) -> 
     (tmp_path / "closed").mkdir(mode=0o555)
     run = Training(tmp_path, *small(idx_root, "hydra.run.dir=closed/run"), prepare=obey_permissions)
     assert run.status() == 1
-    assert run.said == "error: closed/run: Permission denied; hydra.run.dir=DIR puts the output elsewhere\n"
+    assert run.said == "error: closed/run: Permission denied; hydra.run.dir=PATH puts the output elsewhere\n"

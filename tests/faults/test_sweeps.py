@@ -158,7 +158,7 @@ def test_of_two_sweeps_in_one_folder_the_second_is_refused(tmp_path: Path, idx_r
     assert first.status() == 143
 
 
-@pytest.mark.parametrize("axis", ["noise.sigma=", "seed=range(0,0)"])
+@pytest.mark.parametrize("axis", ["noise.sigma=", "seed=range(0,0)", "seed=glob(*)", "noise=glob(z*)"])
 def test_an_empty_axis_is_one_line_before_any_job_runs(tmp_path: Path, idx_root: Path, axis: str) -> None:
     empty = Training(tmp_path, "-m", "latent=4,8", axis)
     assert empty.status() == 1
