@@ -146,6 +146,7 @@ def test_an_evaluation_lies_in_its_run_unless_told_otherwise(tmp_path: Path) -> 
 SMALL = ["trainer=cpu", "latent=4", "batch_size=16", "data=idx", "examples=2"]
 
 
+@pytest.mark.slow
 def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     command: Command, idx_root: Path, tmp_path: Path
 ) -> None:
