@@ -174,7 +174,7 @@ def make_trainer(
         logger = make_logger(folder)
         shown = Examples.choose(data.test.images, settings.logger.examples, settings.eval_seed)
         callbacks = [*callbacks, ExampleImages(settings.logger.every_n_epochs, shown)]
-    # within a batch job of SLURM's that was given more tasks, Lightning would wait for the others
+    # in a batch job of SLURM's that was given more tasks, Lightning would refuse to train without srun
     alone = [LightningEnvironment()] if settings.trainer.strategy is None else []
     ours: dict[str, Any] = {
         "accelerator": accelerator,

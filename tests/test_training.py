@@ -286,7 +286,7 @@ def test_what_cannot_be_changed_in_a_run_is_refused(run: Run, begun: str, ended:
         run("run", *ended, checkpoint=last)
 
 
-def test_a_run_that_its_time_has_ended_goes_on(run: Run) -> None:
+def test_a_run_with_a_limit_of_time_goes_on_without_it(run: Run) -> None:
     last = run("run", "+trainer.max_time=00:01:00:00") / "checkpoints" / "last.ckpt"
     assert len(rows(run("run", "trainer.max_epochs=3", checkpoint=last))) == 3
 
