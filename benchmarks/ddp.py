@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from dae_lightning import config, training
-from dae_lightning.command_line import CONF, checked
+from dae_lightning import config
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.training import run as training
 
 BATCHES = (32, 256, 2048)
 CONTESTANTS = {  # ranks, threads of each

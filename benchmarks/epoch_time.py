@@ -41,15 +41,15 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 from dae_lightning import config
-from dae_lightning.checkpoints import Checkpoints
-from dae_lightning.command_line import CONF, checked
+from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.idx import IdxFolder
-from dae_lightning.data.images import ImageSet, Splits
-from dae_lightning.history import History
-from dae_lightning.metrics import TASKS
+from dae_lightning.data.splits import ImageSet, Splits
+from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
-from dae_lightning.training import make_model, make_trainer
+from dae_lightning.training.checkpoints import Checkpoints
+from dae_lightning.training.history import History
+from dae_lightning.training.run import make_model, make_trainer
 
 IMAGES, HELD_OUT, LATENT, SIGMA, EPOCHS = 60_000, 5_000, 256, 2.0, 3
 BATCH, WIDE = 32, 512

@@ -16,8 +16,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
-from dae_lightning.command_line import CONF, checked
-from dae_lightning.training import train
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.training.run import train
 
 # tf_keras 2.21, mean of three seeds; noisy = test images + sigma * N(0, 1), unclipped
 KERAS = {

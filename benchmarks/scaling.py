@@ -30,14 +30,14 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 
 from dae_lightning import config
-from dae_lightning.checkpoints import Checkpoints
-from dae_lightning.command_line import CONF, checked
+from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.data.datamodule import ImageDataModule
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.figures import DENOISING, TRAINING, save_figure
-from dae_lightning.history import History
 from dae_lightning.signals import StopSignal
-from dae_lightning.training import make_model, make_trainer
+from dae_lightning.training.checkpoints import Checkpoints
+from dae_lightning.training.history import History
+from dae_lightning.training.run import make_model, make_trainer
 
 AXES = {  # key -> values; the others stay at the first experiment of the notebook, on 8,000 images
     "latent": [32, 64, 128, 256, 512, 1024],

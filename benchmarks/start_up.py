@@ -20,7 +20,7 @@ TRAIN = str(Path(__file__).parent.parent / "train.py")
 # train.py's two lines, in a process that ends behind the first step of the optimiser
 FIRST_STEP = """
 import os, sys, threading, time
-from dae_lightning.commands import train
+from dae_lightning.cli.commands import train
 
 def watch():
     while not hasattr(adam := sys.modules.get("torch.optim.adam"), "Adam"):

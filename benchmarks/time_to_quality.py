@@ -33,8 +33,9 @@ def ours(root: str, experiment: str, seed: str, images: str) -> None:
     from lightning.pytorch import Trainer
 
     from benchmarks.epoch_time import IMAGES, Tiled
-    from dae_lightning import config, training
-    from dae_lightning.command_line import CONF, checked
+    from dae_lightning import config
+    from dae_lightning.cli.hydra_app import CONF, checked
+    from dae_lightning.training import run as training
 
     fit, seconds = Trainer.fit, []
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
-    from dae_lightning.inference import Denoiser
-    from dae_lightning.model import DenoisingAutoencoder
-    from dae_lightning.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
+    from dae_lightning.inference.denoiser import Denoiser
+    from dae_lightning.model.autoencoder import DenoisingAutoencoder
+    from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
 
 __all__ = [
     "Denoiser",
@@ -20,13 +20,13 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Denoiser": "inference",
-    "DenoisingAutoencoder": "model",
-    "GaussianNoise": "noise",
-    "GaussianRange": "noise",
+    "Denoiser": "inference.denoiser",
+    "DenoisingAutoencoder": "model.autoencoder",
+    "GaussianNoise": "model.noise",
+    "GaussianRange": "model.noise",
     "ImageDataModule": "data.datamodule",
-    "MaskingNoise": "noise",
-    "SaltAndPepperNoise": "noise",
+    "MaskingNoise": "model.noise",
+    "SaltAndPepperNoise": "model.noise",
 }
 
 

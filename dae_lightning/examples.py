@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dae_lightning.data.datamodule import as_float
 from dae_lightning.figures import examples_figure
-from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.randomness import generator
 
 

@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
-from dae_lightning.command_line import CONF, checked
-from dae_lightning.training import train
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.training.run import train
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
 

@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from dae_lightning.baselines import BASELINES, MeanImage, Noisy, NoisyClipped, PosteriorMean, Unsuited, Wiener
-from dae_lightning.noise import GaussianNoise, MaskingNoise, Noise, SaltAndPepperNoise
+from dae_lightning.evaluation.estimators import (
+    BASELINES,
+    MeanImage,
+    Noisy,
+    NoisyClipped,
+    PosteriorMean,
+    Unsuited,
+    Wiener,
+)
+from dae_lightning.model.noise import GaussianNoise, MaskingNoise, Noise, SaltAndPepperNoise
 
 
 def images(count: int, seed: int, spread: float = 20.0) -> Tensor:

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from dae_lightning import schema
-from dae_lightning.command_line import CONF, _evaluation_folder, _folder_name
+from dae_lightning.cli.hydra_app import CONF, _evaluation_folder, _folder_name
 from dae_lightning.config import Denoise, Evaluate, Export, Train
 from tests.conftest import Run
 
@@ -121,7 +121,7 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(
 def test_evaluating_answers_a_mistake_in_the_same_way(tmp_path: Path, arguments: list[str], message: str) -> None:
     code = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'skimage', 'pywt'])\n"
-        "from dae_lightning.commands import evaluate; evaluate()"
+        "from dae_lightning.cli.commands import evaluate; evaluate()"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -226,7 +226,7 @@ def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
     }
 
 
-CALL = "import sys; from dae_lightning import commands; getattr(commands, sys.argv.pop(1))()"
+CALL = "import sys; from dae_lightning.cli import commands; getattr(commands, sys.argv.pop(1))()"
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from dae_lightning import config
-from dae_lightning.command_line import CONF, checked
+from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.errors import TrainingError
-from dae_lightning.optim import NOTEBOOK_ADAM
+from dae_lightning.model.optim import NOTEBOOK_ADAM
 from tests.conftest import Run, Settings
 
 FLAGS = {

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from dae_lightning import files, training
-from dae_lightning.command_line import check_sweep
-from dae_lightning.distributed import share
+from dae_lightning import files
+from dae_lightning.cli.hydra_app import check_sweep
 from dae_lightning.errors import ConfigError, TrainingError
-from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.ranks import Rank, check_start
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.training import run as training
+from dae_lightning.training.ddp import share
+from dae_lightning.training.ranks import Rank, check_start
 from tests.conftest import Run, Settings, weights
 from tests.faults.kills import differing_bits, outcome
 from tests.test_training import rows
@@ -90,7 +91,7 @@ def test_one_rank_writes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             file.write(f"{os.environ['RANK']} {path.name}\n")
         return replacing(path)
 
-    for module in (files, __import__("dae_lightning.archive", fromlist=["archive"])):
+    for module in (files, __import__("dae_lightning.model.archive", fromlist=["archive"])):
         monkeypatch.setattr(module, "replacing", noting)
     two = run("two", *TWO, "trainer.enable_progress_bar=true")
     written = (tmp_path / "writers").read_text().splitlines()

@@ -11,17 +11,17 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dae_lightning import config
-from dae_lightning.baselines import BASELINES
-from dae_lightning.command_line import CONF, checked
-from dae_lightning.conditions import Condition, make_conditions, trained_levels
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError
-from dae_lightning.evaluation import evaluate
-from dae_lightning.measuring import measure
-from dae_lightning.methods import Method, model_titles
-from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.noise import GaussianNoise, GaussianRange
-from dae_lightning.run_folders import find_checkpoint
+from dae_lightning.evaluation.conditions import Condition, make_conditions, trained_levels
+from dae_lightning.evaluation.estimators import BASELINES
+from dae_lightning.evaluation.evaluate import evaluate
+from dae_lightning.evaluation.measuring import measure
+from dae_lightning.evaluation.methods import Method, model_titles
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.noise import GaussianNoise, GaussianRange
 from tests.conftest import Run
 
 COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess"

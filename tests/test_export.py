@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dae_lightning import DenoisingAutoencoder, config, export
+from dae_lightning import DenoisingAutoencoder, config
 from dae_lightning.data.idx import read_idx
 from dae_lightning.errors import CheckpointError, ExportError
+from dae_lightning.inference import export
 from tests.conftest import Run
 
 README = Path(__file__).parent.parent / "README.md"

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dae_lightning.filters import FILTERS
-from dae_lightning.metrics import psnr
-from dae_lightning.noise import GaussianNoise, GaussianRange, MaskingNoise, corrupt_each
+from dae_lightning.evaluation.filters import FILTERS
+from dae_lightning.model.metrics import psnr
+from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, corrupt_each
 
 pytest.importorskip("skimage")
 pytest.importorskip("pywt")

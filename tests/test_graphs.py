@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dae_lightning import graphs
 from dae_lightning.errors import TrainingError
-from dae_lightning.history import History
-from dae_lightning.optim import FusedAdam
-from dae_lightning.training import make_model
+from dae_lightning.model.optim import FusedAdam
+from dae_lightning.training import cuda_graphs as graphs
+from dae_lightning.training.history import History
+from dae_lightning.training.run import make_model
 from tests.conftest import Run, Settings
 from tests.faults.kills import differing_bits, outcome, trained
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dae_lightning import Denoiser, DenoisingAutoencoder, GaussianNoise, MaskingNoise, inference
+from dae_lightning import Denoiser, DenoisingAutoencoder, GaussianNoise, MaskingNoise
 from dae_lightning.errors import CheckpointError, ConfigError
-from dae_lightning.noise import corrupt_each
+from dae_lightning.inference import denoiser as inference
+from dae_lightning.model.noise import corrupt_each
 from tests.conftest import Run
 
 SHAPE = (6, 4)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dae_lightning import training
 from dae_lightning.errors import CheckpointError
-from dae_lightning.jobs import differing, folder_of, read, tell
-from dae_lightning.optim import FusedAdam
+from dae_lightning.model.optim import FusedAdam
+from dae_lightning.sweeps.jobs import differing, folder_of, read, tell
+from dae_lightning.training import run as training
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 

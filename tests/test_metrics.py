@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from dae_lightning import metrics
-from dae_lightning.metrics import ImageQuality
+from dae_lightning.model import metrics
+from dae_lightning.model.metrics import ImageQuality
 
 CLEAN = torch.rand(9, 16, 16, generator=torch.Generator().manual_seed(0))
 ESTIMATE = torch.rand(9, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dae_lightning import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
-from dae_lightning.noise import NOISES, Noise, corrupt_each, make_noise
+from dae_lightning.model.noise import NOISES, Noise, corrupt_each, make_noise
 from dae_lightning.randomness import generator
 
 PROCESSES = [

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dae_lightning import config
-from dae_lightning.optim import FusedAdam, make_optimizer
+from dae_lightning.model.optim import FusedAdam, make_optimizer
 
 
 def targets(step: int) -> Tensor:

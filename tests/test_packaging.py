@@ -18,7 +18,7 @@ def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_p
     # -P -S would lose the dependencies: the installed package only has to come before the checkout's
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); sys.argv[1:] = ['--cfg', 'job', 'latent=7']\n"
-        "from dae_lightning import command_line, commands; print(command_line.CONF); commands.train()"
+        "from dae_lightning.cli import hydra_app as command_line, commands; print(command_line.CONF); commands.train()"
     )
     shown = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines()[0] == str(tmp_path / "site" / "dae_lightning" / "conf")

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
-from dae_lightning.classifiers import STRONGEST, SoftmaxRegression, choose_precision
-from dae_lightning.data.images import ImageSet
+from dae_lightning.data.splits import ImageSet
 from dae_lightning.errors import DataError
+from dae_lightning.evaluation.classifiers import STRONGEST, SoftmaxRegression, choose_precision
+from dae_lightning.evaluation.probe import PrincipalComponents, probe
 from dae_lightning.figures import probe_figure
-from dae_lightning.noise import Noise
-from dae_lightning.probe import PrincipalComponents, probe
+from dae_lightning.model.noise import Noise
 from dae_lightning.randomness import generator
 
 NOISES: list[tuple[float, Noise]] = [(0.5, GaussianNoise(0.0, 0.5)), (50.0, GaussianNoise(0.0, 50.0))]

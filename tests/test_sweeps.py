@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from dae_lightning.errors import SweepError
 from dae_lightning.locks import sole_use
-from dae_lightning.summary import progress, summarize, table, write_summary
-from dae_lightning.sweep_figures import curves_figure, draw, heatmap_figure
-from dae_lightning.sweep_gallery import gallery_figure, spread
-from dae_lightning.sweeps import plain, read_sweep
+from dae_lightning.sweeps.figures import curves_figure, draw, heatmap_figure
+from dae_lightning.sweeps.gallery import gallery_figure, spread
+from dae_lightning.sweeps.summary import progress, summarize, table, write_summary
+from dae_lightning.sweeps.sweep import plain, read_sweep
 from tests.faults.processes import Training, small
 
 FLOOR = 11.0  # PSNR of the mean image
@@ -342,7 +342,7 @@ def test_a_folder_that_is_no_sweep_is_one_line_and_a_status_without_torch(tmp_pa
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     program = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'lightning'])\n"
-        "from dae_lightning.commands import summarize\n"
+        "from dae_lightning.cli.commands import summarize\n"
         "for given in sys.argv[1:]:\n"
         "    sys.argv[1:] = given.split()\n"
         "    try: summarize()\n"

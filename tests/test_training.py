@@ -10,12 +10,13 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from dae_lightning import DenoisingAutoencoder, checkpoints
-from dae_lightning.archive import write_archive
+from dae_lightning import DenoisingAutoencoder
 from dae_lightning.config import Train
 from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
-from dae_lightning.history import History
-from dae_lightning.training import make_data, train
+from dae_lightning.model.archive import write_archive
+from dae_lightning.training import checkpoints
+from dae_lightning.training.history import History
+from dae_lightning.training.run import make_data, train
 from tests.conftest import Run, Settings, weights
 
 TRICKS = ("input_scale=0.5", "output_bias=mean_image")

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from dae_lightning.data.chunks import ChunkLoader, EpochOrder
-from dae_lightning.data.images import ImageSet, ImageSource
+from dae_lightning.data.splits import ImageSet, ImageSource
 from dae_lightning.errors import ConfigError
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Count, Seed, Size, check

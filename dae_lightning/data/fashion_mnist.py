@@ -18,7 +18,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from dae_lightning.data.idx import read_idx
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 from dae_lightning.locks import sole_use
 

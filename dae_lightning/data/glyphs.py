@@ -23,7 +23,7 @@ from matplotlib.transforms import Affine2D, Bbox
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 from dae_lightning.randomness import generator
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 from dae_lightning.files import replacing
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 from dae_lightning.randomness import generator
 

@@ -10,7 +10,7 @@ from dae_lightning.data.fashion_mnist import FashionMnist
 from dae_lightning.data.glyphs import Glyphs
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.image_folder import ImageFolder
-from dae_lightning.data.images import ImageSource, Splits
+from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
 
 _loaded: dict[config.Data, "Loaded"] = {}

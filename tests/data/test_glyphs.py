@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dae_lightning.data import glyphs
 from dae_lightning.data.glyphs import Glyphs
-from dae_lightning.data.images import ImageSet, Splits
+from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dae_lightning.archive import seal, write_archive
+from dae_lightning.model.archive import seal, write_archive
 
 VALUES = (
     *(None, True, -1, 0, 1, 7, 2**31, 2**62, -0.5, 1.5, 1e300, float("inf"), float("nan"), "", "adam", "x" * 10_000),

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dae_lightning import commands, training
+from dae_lightning.cli import commands
+from dae_lightning.training import run as training
 
 FORK: Any = multiprocessing.get_context("fork")
 PATIENCE = 60.0  # seconds; what takes longer hangs

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dae_lightning import commands
+from dae_lightning.cli import commands
+from dae_lightning.cli.run_folders import find_run, to_resume
 from dae_lightning.errors import CheckpointError
 from dae_lightning.files import replace_text
-from dae_lightning.resuming import newest_intact
-from dae_lightning.run_folders import find_run, to_resume
+from dae_lightning.training.resume import newest_intact
 from tests.conftest import Run, weights
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dae_lightning.model import DenoisingAutoencoder
-from dae_lightning.optim import FusedAdam
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.optim import FusedAdam
 from tests.conftest import weights
 from tests.faults.processes import Training, before, small
 

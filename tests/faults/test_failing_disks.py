@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from dae_lightning import training
-from dae_lightning.archive import read_archive, write_archive
-from dae_lightning.model import DenoisingAutoencoder
+from dae_lightning.model.archive import read_archive, write_archive
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.training import run as training
 from tests.conftest import Settings
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small

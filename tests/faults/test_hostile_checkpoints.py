@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
-from dae_lightning.archive import MOST_BYTES
-from dae_lightning.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from dae_lightning.errors import CheckpointError
+from dae_lightning.model.archive import MOST_BYTES
+from dae_lightning.training.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from tests.faults.mutations import mutated_bytes, mutated_members, mutated_values, rewritten, sealed
 
 MEMORY, SECONDS = 300 * 2**20, 20  # that reading a bad file may take at most, on top of what is there already

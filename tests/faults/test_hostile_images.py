@@ -13,8 +13,8 @@ from PIL import Image
 
 from dae_lightning.data.idx import read_idx
 from dae_lightning.data.image_folder import ImageFolder
+from dae_lightning.data.pictures import read_picture
 from dae_lightning.errors import DataError
-from dae_lightning.images import read_picture
 from tests.faults.mutations import mutated_bytes
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 12, 10), dtype=np.uint8)

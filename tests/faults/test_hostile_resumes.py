@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dae_lightning import training
 from dae_lightning.errors import CheckpointError
+from dae_lightning.training import run as training
 from tests.conftest import Settings
 from tests.faults.mutations import mutated_values, rewritten
 
@@ -23,7 +23,7 @@ def test_a_changed_training_state_is_refused_or_trained_on(
     last = tmp_path / "checkpoints" / "last.ckpt"
     if epoch == "middle":
         with monkeypatch.context() as patch:  # an epoch's end is never saved
-            patch.setattr("dae_lightning.checkpoints.Checkpoints.on_train_epoch_end", lambda *_: None)
+            patch.setattr("dae_lightning.training.checkpoints.Checkpoints.on_train_epoch_end", lambda *_: None)
             training.train(begun, tmp_path)
     else:
         training.train(begun, tmp_path)

@@ -14,7 +14,7 @@ from dae_lightning.locks import sole_use
 from tests.faults.processes import Training, small
 
 ENDLESS = "trainer.max_epochs=1000000"
-NO_TORCH = "import sys; sys.modules['torch'] = None; from dae_lightning import commands; commands.train()"
+NO_TORCH = "import sys; sys.modules['torch'] = None; from dae_lightning.cli import commands; commands.train()"
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""What one could do without a trained network: estimates of clean images that a denoiser has to beat.
+
+Floors (the input as it is, the mean image), the best linear estimate, and a ceiling: the best estimate there is if the
+training images were all that is possible.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dae_lightning.evaluation.moments import LinearModel, pixel_moments
+from dae_lightning.model.noise import GaussianNoise, Noise
+
+MOST_WEIGHTS = 2**24  # of posterior_mean at a time: 64 MiB, and as much again for their softmax
+
+
+class Estimator(Protocol):
+    """Clean images from noisy ones."""
+
+    def fit(self, train: Tensor, noise: Noise) -> None:
+        """Learn from clean training images (N, *input_shape) uint8; `noise` is the process on the test images.
+
+        Raises:
+            Unsuited: the method means nothing under this noise.
+        """
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        """Estimates of the clean images; both (B, *input_shape) float."""
+
+
+class Unsuited(Exception):
+    """A method that means nothing under a corruption process; the text says why."""
+
+
+class Noisy:
+    """The noisy images as they are, a mean of the noise included."""
+
+    def fit(self, train: Tensor, noise: Noise) -> None:
+        """Nothing to learn."""
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        return noisy
+
+
+class NoisyClipped(Noisy):
+    """The noisy images clipped to [0, 1], where clean ones lie."""
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        return noisy.clamp(0, 1)
+
+
+class MeanImage:
+    """The mean training image, whatever the input."""
+
+    def fit(self, train: Tensor, noise: Noise) -> None:
+        self.mean = (train.sum(0, dtype=torch.float64) / (255 * len(train))).float()
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        return self.mean.expand_as(noisy)
+
+
+class Wiener:
+    """The best linear estimate (linear MMSE), clipped to [0, 1].
+
+    With y = gain x + offset + e, where e has a diagonal covariance D and no correlation with x, as of every process of
+    `noise.py`: mean + gain C (gain^2 C + D)^-1 (y - gain mean - offset). For Gaussian noise gain = 1, offset is the
+    noise's mean and D = sigma^2 I: the Wiener filter, with the images' own covariance C in place of a spectrum.
+    (Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, sec. 12.5.)
+    """
+
+    def __init__(self) -> None:
+        self._train: Tensor | None = None
+
+    def fit(self, train: Tensor, noise: Noise) -> None:
+        if self._train is not train:  # the moments are the same for every noise
+            self._train, (self._mean, self._covariance) = train, pixel_moments(train)
+        mean, covariance = self._mean, self._covariance
+        model = LinearModel.of(noise, mean, covariance)
+        noisy_covariance = model.gain**2 * covariance + torch.diag(model.variance)
+        # the pseudoinverse: pixels that never vary, in images without noise, leave no inverse
+        weight = model.gain * covariance @ torch.linalg.pinv(noisy_covariance, hermitian=True)
+        self.weight = weight.float()
+        self.bias = (mean - weight @ (model.gain * mean + model.offset)).float()
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        estimate = torch.addmm(self.bias, noisy.flatten(1), self.weight.T)
+        return estimate.clamp(0, 1).view_as(noisy)
+
+
+class PosteriorMean:
+    """The exact MMSE estimate if the clean image is one of the N training images, each as likely.
+
+    The mean of the training images x with weights exp(-|y - noise mean - x|^2 / 2 sigma^2). A test image is none of
+    them, so this is no upper bound, but it knows more of the images than any smooth prior.
+    """
+
+    def fit(self, train: Tensor, noise: Noise) -> None:
+        if not isinstance(noise, GaussianNoise):
+            # a pixel that survives tells its exact value, so the posterior is empty unless y is made of an x
+            raise Unsuited("needs Gaussian noise; under others, surviving pixels rule out every training image")
+        self.images = train.flatten(1).float().div_(255)
+        self.mean = self.images.mean(0)
+        self.images -= self.mean  # centred: |y - x|^2 loses fewer digits when it is multiplied out
+        self.half_norms = torch.linalg.vector_norm(self.images, dim=1).square() / 2
+        self.noise_mean = noise.mean
+        self.variance = max(noise.sigma**2, 1e-12)  # sigma -> 0: the nearest training image
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        centred = noisy.flatten(1) - self.mean - self.noise_mean
+        blocks = centred.split(max(1, MOST_WEIGHTS // len(self.images)))
+        return torch.cat([self._estimate(block) for block in blocks]).view_as(noisy)
+
+    def _estimate(self, centred: Tensor) -> Tensor:
+        """Images (B, pixels) of (B, pixels); |y|^2 is left out of the exponent, where it is the same for every x."""
+        log_weights = (centred @ self.images.T).sub_(self.half_norms).div_(self.variance)  # (B, N)
+        return torch.softmax(log_weights, 1) @ self.images + self.mean
+
+
+BASELINES: dict[str, Callable[[], Estimator]] = {
+    "noisy": Noisy,
+    "noisy_clipped": NoisyClipped,
+    "mean_image": MeanImage,
+    "wiener": Wiener,
+    "posterior_mean": PosteriorMean,
+}

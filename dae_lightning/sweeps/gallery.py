@@ -1,0 +1,94 @@
+"""gallery.png: the same test images through the models of a sweep."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from textwrap import fill
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dae_lightning.cli.run_folders import find_checkpoint
+from dae_lightning.evaluation.evaluate import load_images, recorded_data
+from dae_lightning.examples import Examples
+from dae_lightning.figures import INK, montage, save_figure
+from dae_lightning.sweeps.sweep import PSNR, Setting, Sweep
+from dae_lightning.training.checkpoints import load_model
+
+MODELS, IMAGES = 12, 6  # at most so many rows, and images in each
+
+
+@torch.no_grad()
+def draw(sweep: Sweep) -> None:
+    """Write the picture: a row per setting, of the first finished job's model, with its own noise beside its answer.
+
+    Raises:
+        CheckpointError, DataError: a checkpoint or the images of its training cannot be read, or models do not share
+            images.
+    """
+    (sweep.folder / "gallery.png").unlink(missing_ok=True)  # that of an earlier summary shows other models
+    finished = [setting for setting in sweep.settings if setting.finished]
+    shown = spread(sweep, finished)
+    places = {setting: find_checkpoint(setting.finished[0].folder) for setting in shown}
+    checkpoints = {str(place): place for place in places.values()}
+    models = {place: load_model(path) for place, path in checkpoints.items()}
+    test = load_images(recorded_data(checkpoints), models).test
+    examples = Examples.choose(test.images, IMAGES, 0)
+
+    rows = {}
+    for setting, place in places.items():
+        model = models[str(place)]
+        noisy = model.corrupt_fixed(examples.clean, examples.indices)
+        rows[label(sweep, setting)] = (noisy, model(noisy))
+    title = "the same test images through the models"
+    if len(shown) < len(finished):
+        title += f" of {len(shown)} of {len(finished)} settings, spread over the grid"
+    save_figure(gallery_figure(examples.clean, rows, title), sweep.folder / "gallery.png")
+
+
+def spread(sweep: Sweep, settings: Sequence[Setting]) -> list[Setting]:
+    """All of them, or at most MODELS: where there are too many, every axis keeps its ends and values between."""
+    if len(settings) <= MODELS:
+        return list(settings)
+    counts = [len(values) for values in sweep.axes.values()]
+    while prod(counts) > MODELS:
+        counts[counts.index(max(counts))] -= 1
+    kept = [
+        {values[round(place * (len(values) - 1) / max(1, count - 1))] for place in range(count)}
+        for values, count in zip(sweep.axes.values(), counts, strict=True)
+    ]
+    shown = [s for s in settings if all(value in of_axis for value, of_axis in zip(s.values, kept, strict=True))]
+    return shown or list(settings[:MODELS])  # of a grid full of holes these may be all missing
+
+
+def label(sweep: Sweep, setting: Setting) -> str:
+    """What a row is called: its values, and the PSNR of denoising."""
+    values = ", ".join(
+        f"{key.split('.')[-1]}\N{NO-BREAK SPACE}{value}"
+        for key, value in zip(sweep.axes, setting.values, strict=True)
+        if value
+    )
+    score = setting.finished[0].scores[PSNR]
+    return f"{fill(values, 24) or 'model'}\n{'' if score is None else f'{score:.2f} dB'}"
+
+
+def gallery_figure(clean: Tensor, rows: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
+    """Left what a model gets, right what it makes of it; `clean` and both of each row are (N, H, W) or (N, 3, H, W)."""
+    height = clean.shape[-2] / clean.shape[-1] * 0.54 * (len(rows) + 1)  # inches, of tiles half an inch wide, and gaps
+    names = 0.085 * max(len(line) for name in rows for line in name.split("\n"))
+    figure = Figure(figsize=(0.6 + names + 2 * 0.5 * len(clean), 0.7 + height), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, side, name in ((left, 0, "noisy: what the model gets"), (right, 1, "denoised: what it makes of it")):
+        wall = montage([clean, *(pair[side] for pair in rows.values())])
+        axes.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(name, fontsize=9, color=INK)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    tile = wall.shape[0] / (len(rows) + 1)
+    left.set_yticks([(row + 0.5) * tile for row in range(len(rows) + 1)], ["original", *rows], fontsize=8, color=INK)
+    left.tick_params(length=0)
+    left.set_anchor("E")  # what room is left over lies outside, where names may be longer than reckoned
+    right.set_anchor("W")
+    figure.suptitle(title, fontsize=10, color=INK)
+    return figure

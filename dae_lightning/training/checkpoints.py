@@ -1,0 +1,122 @@
+"""Checkpoints: when they are written, and by whom they are written and read."""
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from dae_lightning import config
+from dae_lightning.errors import TrainingError
+from dae_lightning.files import keep
+from dae_lightning.model.archive import write_archive
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.reading import read_checkpoint
+from dae_lightning.signals import StopSignal
+from dae_lightning.training.ddp import highest
+from dae_lightning.training.resume import begin_next_epoch
+
+__all__ = ["AtomicCheckpointIO", "Checkpoints", "load_model", "read_checkpoint"]
+
+MONITOR = "val/denoising/bce"
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` after every epoch and now and then within one, `previous.ckpt`, which it was before, and
+    `best.ckpt`: the lowest val/denoising/bce so far, where images are held out.
+
+    (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
+    """
+
+    def __init__(self, folder: Path, data: config.Data, when: config.Checkpoint, stop: StopSignal) -> None:
+        self.folder, self.data, self.when, self.stop = folder, data, when, stop
+        self.best: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        begin_next_epoch(trainer)
+        self.stop.listen()  # from here on: Lightning has just installed its own handlers
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # behind the last batch the epoch's end comes next, with its validation; it saves
+        if not trainer.is_last_batch and any(self._agree(trainer, self._due(trainer.global_step))):
+            self._save(trainer, "last.ckpt")
+            self.stop.raise_if_received()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        score = trainer.callback_metrics.get(MONITOR)
+        improved = score is not None and (self.best is None or float(score) < self.best)
+        if score is not None and improved:
+            self.best = float(score)
+        if improved:
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+        self._agree(trainer)
+        self.stop.raise_if_received()
+
+    def _agree(self, trainer: Trainer, due: bool = False) -> tuple[bool, bool]:
+        """Whether any rank was told to stop, or finds a checkpoint due: their clocks differ, and they save together."""
+        signum, due_anywhere = highest(trainer, self.stop.signum or 0, due)
+        self.stop.signum = signum or None
+        return bool(signum), bool(due_anywhere)
+
+    def _due(self, step: int) -> bool:
+        seconds, steps = self.when.every_seconds, self.when.every_n_steps
+        late = seconds is not None and time.monotonic() - self._saved_at >= seconds
+        return late or (steps is not None and step // steps > self._saved_step // steps)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        if not all(bool(value.isfinite().all()) for value in trainer.lightning_module.parameters()):
+            raise TrainingError(f"the weights after step {trainer.global_step} are not finite: lower optim.lr")
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if name == "last.ckpt" and trainer.is_global_zero:
+                keep(self.folder / name, "previous.ckpt")
+            trainer.save_checkpoint(self.folder / name, weights_only=False)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
+        data = asdict(self.data)
+        if "root" in data:
+            data["root"] = os.path.abspath(data["root"])
+        checkpoint["data"] = data
+        checkpoint["callbacks"].pop("Timer", None)  # of trainer.max_time, which each command has for itself
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes beside the old checkpoint and renames; reads plain values and tensors only.
+
+    (Lightning's own writer stages elsewhere and copies, which is not atomic across file systems, #21253.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_archive(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        # what is resumed has been checked against this version of Lightning; none of its migrations applies
+        return read_checkpoint(Path(path)) | {"pytorch-lightning_version": lightning.__version__}
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def load_model(path: Path) -> DenoisingAutoencoder:
+    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
+    """
+    return DenoisingAutoencoder.load_from_checkpoint(path).eval()

@@ -1,0 +1,59 @@
+"""What a person sees while it runs: one bar for the whole training, or a line an epoch where there is no terminal."""
+
+import sys
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+
+
+class TrainingBar(ProgressBar):
+    """Epoch, loss, images/s and the time left of the whole training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        """Lightning's word for "not on this rank"."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs = (trainer.max_epochs or 0) - trainer.current_epoch
+        loader: Any = trainer.train_dataloader
+        images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
+        images -= trainer.fit_loop.epoch_loop.batch_progress.current.ready * loader.chunk_size  # when resumed
+        if trainer.max_steps >= 0:
+            images = min(images, (trainer.max_steps - trainer.global_step) * loader.batch_size)
+        # disable=None: no bar where stderr is not a terminal
+        self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar.update(sum(map(len, batch))):  # it was drawn: reading the loss waits for the device
+            self._bar.set_postfix(loss=f"{outputs['loss'].item():.4f}", refresh=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar.disable:
+            assert isinstance(pl_module, DenoisingAutoencoder)
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            metrics["train/loss"] = pl_module.epoch_loss  # the model logs it behind this hook
+            text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", file=sys.stderr)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")
