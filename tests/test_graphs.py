@@ -6,6 +6,7 @@ rates, losses and the optimiser's state go where they belong, and nothing about 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dae_lightning.errors import TrainingError
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.training import cuda_graphs as graphs
 from dae_lightning.training.history import History
+from dae_lightning.training.many_steps import FusedAdam
 from dae_lightning.training.run import make_model
 from tests.conftest import Run, Settings
 from tests.faults.kills import differing_bits, outcome, trained
@@ -130,8 +131,8 @@ def test_a_run_on_the_gpu_goes_on_there_to_the_same_bits_and_elsewhere_too(
 ) -> None:
     overrides = ("optim=adam_onecycle", "trainer.max_epochs=4", "steps_per_execution=2", "checkpoint.every_n_steps=2")
 
-    def power_cut(self: History, trainer: object, *_: object) -> None:
-        if getattr(trainer, "global_step", 0) >= 20:
+    def power_cut(self: History, trainer: Any, *_: object) -> None:
+        if trainer.lightning_module.batches_seen >= 20:
             raise RuntimeError("power cut")
 
     whole = run("whole", "trainer=gpu", *overrides)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dae_lightning.errors import CheckpointError
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.sweeps.jobs import differing, folder_of, read, tell
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 

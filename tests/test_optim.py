@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from dae_lightning import config
-from dae_lightning.model.optim import FusedAdam, make_optimizer
+from dae_lightning.model.optim import make_optimizer
+from dae_lightning.training.many_steps import FusedAdam
 
 
 def targets(step: int) -> Tensor:
@@ -46,9 +47,9 @@ def test_an_optimizer_goes_on_from_its_state() -> None:
     whole = nn.Linear(5, 3)
     halves = nn.Linear(5, 3)
     halves.load_state_dict(whole.state_dict())
-    expected = trained(make_optimizer(settings, whole.parameters(), 20)[0], whole, range(20))
-    first, _ = make_optimizer(settings, halves.parameters(), 20)
+    expected = trained(make_optimizer(settings, whole.parameters(), 20, FusedAdam)[0], whole, range(20))
+    first, _ = make_optimizer(settings, halves.parameters(), 20, FusedAdam)
     trained(first, halves, range(7))
-    second, _ = make_optimizer(settings, halves.parameters(), 20)
+    second, _ = make_optimizer(settings, halves.parameters(), 20, FusedAdam)
     second.load_state_dict(first.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(trained(second, halves, range(7, 20)), expected, strict=True))

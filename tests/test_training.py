@@ -135,7 +135,7 @@ def test_checkpoints_come_as_often_as_asked_for(run: Run, monkeypatch: pytest.Mo
 
     def record(checkpoint: dict[str, Any], path: Path) -> None:
         if path.name == "last.ckpt":
-            saved.append(checkpoint["global_step"])
+            saved.append(checkpoint["batches_seen"])
         write_archive(checkpoint, path)
 
     monkeypatch.setattr(checkpoints, "write_archive", record)

@@ -61,13 +61,13 @@ class ChunkLoader:
             order, epoch, seen = (
                 self.sampler.permutation(),
                 self.sampler.epoch,
-                self._seen(self.sampler.epoch),
+                self.seen(self.sampler.epoch),
             )
         for number, indices in enumerate(order.split(self.chunk_size)[seen:], start=seen + 1):
             self._position = {"epoch": epoch, "chunks": number, "chunk_size": self.chunk_size}
             yield self.images.index_select(0, indices), indices
 
-    def _seen(self, epoch: int) -> int:
+    def seen(self, epoch: int) -> int:
         """How many chunks of `epoch` are behind us: none of any but the one that was interrupted."""
         if self._position["epoch"] != epoch or self._position["chunks"] == 0:
             return 0

@@ -1,49 +1,54 @@
-"""The denoising autoencoder: noise, encoder, decoder, loss."""
+"""The denoising autoencoder: noise, encoder, decoder, loss, and how it is trained and evaluated."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Adam
 
 from dae_lightning import config
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape
 from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.noise import Noise, corrupt_each, make_noise
-from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim
+from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
 from dae_lightning.model.reading import read_checkpoint
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Positive, Seed, check
-from dae_lightning.training.many_steps import ChunkOptimization
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
 
-class DenoisingAutoencoder(ChunkOptimization):
+class DenoisingAutoencoder(LightningModule):
     """A dense denoising autoencoder (Vincent et al. 2008, 2010), as a Keras teaching notebook builds it.
 
     images -> noise -> flatten -> scale -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
 
-    Images are (B, *input_shape) floats; clean ones lie in [0, 1], noisy ones anywhere.
+    An ordinary LightningModule under automatic optimisation. Images are (B, *input_shape) floats; clean ones lie in
+    [0, 1], noisy ones anywhere. A batch is a tensor of images, or a list or tuple that begins with one, as
+    torchvision's data sets give (images, labels); a model of (H, W) takes (B, 1, H, W) too.
 
     Args:
-        input_shape: of one image: a positive int, or a tuple or list of them.
+        input_shape: shape of one image: a positive int, or a tuple or list of them.
         latent: size of the code, at least 1.
         noise: a corruption process, or its settings as plain values; it acts in training mode only.
         optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
-        seed: initial weights and training noise are functions of it.
-        eval_seed: the noise on validation and test images is a function of it and of an image's place.
-        input_scale: the encoder sees images times this. With less than 1, the notebook's, it begins with smaller
-            codes, and under Adam learns more slowly than the decoder: as if its initial weights and its learning rate
-            were as much smaller.
+        seed: the initial weights and the training noise are functions of it.
+        eval_seed: the noise on validation and test images is a function of it and of an image's position.
+        input_scale: the encoder sees images times this. Below 1, the notebook's value, codes start out smaller and
+            the encoder learns more slowly than the decoder under Adam.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or range; the message names it.
     """
+
+    optimizer_class: type[Adam] = Adam
 
     def __init__(
         self,
@@ -55,10 +60,12 @@ class DenoisingAutoencoder(ChunkOptimization):
         eval_seed: int = 0,
         input_scale: float = 1.0,
     ) -> None:
-        super().__init__(check_optim(optim))
+        super().__init__()
         self.input_shape = check_shape(input_shape)
         self.latent: int = check(config.Latent, latent, "latent")
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
+        self.optim = check_optim(optim)
+        self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
         self.input_scale: float = check(Positive, input_scale, "input_scale")
@@ -66,11 +73,16 @@ class DenoisingAutoencoder(ChunkOptimization):
         pixels = math.prod(self.input_shape)
         self.encoder = nn.Linear(pixels, latent)
         self.decoder = nn.Linear(latent, pixels)
-        self._initialise()
-        # validating must not slow the training down: no SSIM, and no entropy of the targets
+        for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
+            # Keras' defaults: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases
+            nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
+            nn.init.zeros_(layer.bias)
+
+        # validation must not slow training down: no SSIM, and no entropy of the targets
         quality = {f"val_{task}": ImageQuality(("bce", "psnr")) for task in TASKS}
         self.quality = nn.ModuleDict(quality | {f"test_{task}": ImageQuality() for task in TASKS})
-        self._noisy_val: dict[int, Tensor] = {}
+        self.batches_seen = 0  # training batches so far
+        self._position = 0  # of the next validation or test image in its loader
         # plain values only: the checkpoint loads with weights_only=True and needs no file beside it
         self.save_hyperparameters(
             {
@@ -84,19 +96,137 @@ class DenoisingAutoencoder(ChunkOptimization):
             }
         )
 
-    def _initialise(self) -> None:
-        """Keras' defaults: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
-        for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
-            nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
-            nn.init.zeros_(layer.bias)
-
     @torch.no_grad()
     def start_at(self, mean_image: Tensor) -> None:
-        """Let the untrained model answer with this image (*input_shape) in [0, 1], and not with grey.
+        """Make the untrained model answer with this image (*input_shape) in [0, 1] instead of grey.
 
-        At Adam's pace the output bias needs thousands of steps to where corners that are always black want it.
+        Adam would need thousands of steps to move the output bias to where pixels that are always black want it.
         """
         self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
+        check_images(images, self.input_shape, self.encoder.weight.dtype)
+        pixels = images.flatten(1)
+        if self.input_scale != 1:  # a pass over the pixels, 3 % of a step, that the notebook does without
+            pixels = self.input_scale * pixels
+        return F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE)
+
+    def decode_logits(self, codes: Tensor) -> Tensor:
+        """Logits (B, *input_shape) of codes (B, latent)."""
+        logits: Tensor = self.decoder(codes)
+        return logits.view(-1, *self.input_shape)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
+        return torch.sigmoid(self.decode_logits(codes))
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Estimates of the clean images, in [0, 1] and of the shape of `images`; in training mode noise is added first.
+
+        Raises:
+            TypeError, ValueError: images of another shape or dtype.
+        """
+        return self.decode(self.encode(self.noise(self.images_of(images), generator))).view_as(images)
+
+    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """Mean binary cross-entropy of the denoised images against the clean ones; override it for another loss."""
+        logits = self.decode_logits(self.encode(noisy)).to(clean.dtype)  # they are bfloat16 under autocast
+        return F.binary_cross_entropy_with_logits(logits, clean)
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        clean = self.images_of(batch)
+        if batch_idx == 0:
+            check_clean(clean)
+        noisy = self.noise(clean, self.noise_generator(self.global_rank))
+        loss = self.loss(noisy, clean)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(clean), sync_dist=True)
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it cannot trace the making of a generator
+    def noise_generator(self, rank: int = 0) -> torch.Generator:
+        """The random numbers of the next training batch: a function of (seed, batches before it, rank)."""
+        stream = (self.batches_seen, rank) if rank else (self.batches_seen,)
+        self.batches_seen += 1
+        return generator(self.seed, "noise", *stream, device=self.device)
+
+    def configure_optimizers(self) -> Any:
+        settings = replace(self.optim, lr=self.lr)
+        steps = 0 if isinstance(settings, config.Adam) else self.total_steps()  # it takes loading the data to know
+        optimizer, schedule = make_optimizer(settings, self.parameters(), steps, self.optimizer_class)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole fit, which a one-cycle schedule is planned for."""
+        return int(self.trainer.estimated_stepping_batches)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batches_seen"] = self.batches_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # checkpoints of version 0.1 count in Lightning's place
+        self.batches_seen = checkpoint.get("batches_seen", checkpoint.get("global_step", 0))
+
+    # --- validation, test, prediction ---------------------------------------------------------------------------
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("val", batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("test", batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Denoised images; no noise is added."""
+        images: Tensor = batch if isinstance(batch, Tensor) else batch[0]
+        return self(images)  # type: ignore[no-any-return]
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_quality("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_quality("test")
+
+    def corrupt_fixed(self, clean: Tensor, indices: Tensor) -> Tensor:
+        """Noisy images for evaluation: one fixed draw per (eval_seed, index), in whatever mode."""
+        return corrupt_each(self.noise, clean, self.eval_seed, indices)
+
+    def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
+        """Add images to the metrics of a stage, val or test: clean ones in for reconstruction, noisy for denoising."""
+        for task, images in zip(TASKS, (clean, noisy), strict=True):
+            logits = self.decode_logits(self.encode(images)).float()
+            self._quality(stage, task).update(torch.sigmoid(logits), clean, logits)
+
+    def log_quality(self, stage: str) -> None:
+        """Log `<stage>/<task>/<metric>` of the images judged, and start anew."""
+        for task in TASKS:
+            quality = self._quality(stage, task)
+            self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
+            quality.reset()
+
+    def images_of(self, batch: Any) -> Tensor:
+        """The images of a batch as (B, *input_shape)."""
+        images: Tensor = batch[0] if isinstance(batch, (list, tuple)) else batch
+        if isinstance(images, Tensor) and images.shape[1:] == (1, *self.input_shape):
+            images = images.squeeze(1)
+        check_images(images, self.input_shape, self.encoder.weight.dtype)
+        return images
+
+    def _evaluate(self, stage: str, batch: Any, batch_idx: int) -> None:
+        clean = self.images_of(batch)
+        self._position = 0 if batch_idx == 0 else self._position
+        places = torch.arange(self._position, self._position + len(clean))
+        self._position += len(clean)
+        # PyTorch's DistributedSampler deals images out in turn: each has the noise that it has in a single process
+        self.judge(stage, clean, self.corrupt_fixed(clean, places * self.trainer.world_size + self.global_rank))
+
+    def _quality(self, stage: str, task: str) -> ImageQuality:
+        quality = self.quality[f"{stage}_{task}"]
+        assert isinstance(quality, ImageQuality)
+        return quality
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
@@ -122,92 +252,3 @@ class DenoisingAutoencoder(ChunkOptimization):
         model = cls(**checkpoint["hyper_parameters"] | kwargs)
         model.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
         return model.to(map_location or "cpu")
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
-        check_images(images, self.input_shape, self.encoder.weight.dtype)
-        pixels = images.flatten(1)
-        if self.input_scale != 1:  # a pass over the pixels, 3 % of a step, that the notebook does without
-            pixels = self.input_scale * pixels
-        return F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE)
-
-    def decode_logits(self, codes: Tensor) -> Tensor:
-        """Logits (B, *input_shape) of codes (B, latent)."""
-        logits: Tensor = self.decoder(codes)
-        return logits.view(-1, *self.input_shape)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
-        return torch.sigmoid(self.decode_logits(codes))
-
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Estimates (B, *input_shape) in [0, 1] of the clean images; in training mode noise is added first.
-
-        Raises:
-            TypeError, ValueError: images of another shape or dtype, not finite, or (in training mode) not in [0, 1].
-        """
-        check_images(images, self.input_shape, self.encoder.weight.dtype)
-        if self.training:
-            check_clean(images)
-        elif not images.isfinite().all():
-            raise ValueError("images hold NaN or infinity: must be finite")
-        return self.decode(self.encode(self.noise(images, generator)))
-
-    # --- training -------------------------------------------------------------------------------------------
-
-    def corrupted(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """A batch with noise that is a function of (seed, step), and without."""
-        return self.noise(clean, generator(self.seed, "noise", step, device=self.device)), clean
-
-    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """BCE of what is made of the noisy images against the clean ones."""
-        logits = self.decode_logits(self.encode(noisy)).to(clean.dtype)  # they are bfloat16 under autocast
-        return F.binary_cross_entropy_with_logits(logits, clean)
-
-    def check_batch(self, clean: Tensor) -> None:
-        check_images(clean, self.input_shape, self.encoder.weight.dtype)
-        check_clean(clean)
-
-    # --- validation and test --------------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        self._noisy_val.clear()  # another fit may come with other images
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        clean, indices = map(self.share, batch)
-        # the draw is the same in every epoch, and making it takes as long as the rest of the validation
-        if batch_idx not in self._noisy_val:
-            self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
-        self._judge("val", clean, self._noisy_val[batch_idx])
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        clean, indices = batch
-        self._judge("test", clean, self.corrupt_fixed(clean, indices))
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_quality("val")
-        if not self.trainer.sanity_checking:
-            self.log_step()
-
-    def on_test_epoch_end(self) -> None:
-        self._log_quality("test")
-
-    def corrupt_fixed(self, clean: Tensor, indices: Tensor) -> Tensor:
-        """Noisy images for evaluation: one fixed draw per (eval_seed, index), in whatever mode."""
-        return corrupt_each(self.noise, clean, self.eval_seed, indices)
-
-    def _judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
-        for task, images in zip(TASKS, (clean, noisy), strict=True):
-            logits = self.decode_logits(self.encode(images)).float()
-            self._quality(stage, task).update(torch.sigmoid(logits), clean, logits)
-
-    def _log_quality(self, stage: str) -> None:
-        for task in TASKS:
-            quality = self._quality(stage, task)
-            self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
-            quality.reset()
-
-    def _quality(self, stage: str, task: str) -> ImageQuality:
-        quality = self.quality[f"{stage}_{task}"]
-        assert isinstance(quality, ImageQuality)
-        return quality

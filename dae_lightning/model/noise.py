@@ -43,13 +43,13 @@ class Noise(nn.Module):
 class GaussianNoise(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped.
 
-    `mean` and `sigma` >= 0 are in units of the [0, 1] pixel range.
+    `mean` and `sigma` >= 0 are in units of the [0, 1] pixel range; the defaults are the notebook's.
     """
 
     kind = "gaussian"
     parameter_names = ("mean", "sigma")
 
-    def __init__(self, mean: float, sigma: float) -> None:
+    def __init__(self, mean: float = 0.0, sigma: float = 1.0) -> None:
         super().__init__()
         self.mean: float = check(Finite, mean, "mean")
         self.sigma: float = check(NonNegative, sigma, "sigma")

@@ -19,7 +19,6 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.reading import read_checkpoint
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.ddp import highest
-from dae_lightning.training.resume import begin_next_epoch
 
 __all__ = ["AtomicCheckpointIO", "Checkpoints", "load_model", "read_checkpoint"]
 
@@ -38,15 +37,14 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
-        begin_next_epoch(trainer)
+        self._saved_at, self._saved_step = time.monotonic(), int(pl_module.batches_seen)  # type: ignore[arg-type]
         self.stop.listen()  # from here on: Lightning has just installed its own handlers
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # behind the last batch the epoch's end comes next, with its validation; it saves
-        if not trainer.is_last_batch and any(self._agree(trainer, self._due(trainer.global_step))):
+        if not trainer.is_last_batch and any(self._agree(trainer, self._due(pl_module))):
             self._save(trainer, "last.ckpt")
             self.stop.raise_if_received()
 
@@ -67,19 +65,21 @@ class Checkpoints(Checkpoint):
         self.stop.signum = signum or None
         return bool(signum), bool(due_anywhere)
 
-    def _due(self, step: int) -> bool:
+    def _due(self, model: Any) -> bool:
+        step = model.batches_seen
         seconds, steps = self.when.every_seconds, self.when.every_n_steps
         late = seconds is not None and time.monotonic() - self._saved_at >= seconds
         return late or (steps is not None and step // steps > self._saved_step // steps)
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        if not all(bool(value.isfinite().all()) for value in trainer.lightning_module.parameters()):
-            raise TrainingError(f"the weights after step {trainer.global_step} are not finite: lower optim.lr")
+        model: Any = trainer.lightning_module
+        if not all(bool(value.isfinite().all()) for value in model.parameters()):
+            raise TrainingError(f"the weights after step {model.batches_seen} are not finite: lower optim.lr")
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if name == "last.ckpt" and trainer.is_global_zero:
                 keep(self.folder / name, "previous.ckpt")
             trainer.save_checkpoint(self.folder / name, weights_only=False)
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._saved_at, self._saved_step = time.monotonic(), model.batches_seen
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""

@@ -55,7 +55,7 @@ class History(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tick()
-        row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row: Row = {"epoch": trainer.current_epoch + 1, "step": int(pl_module.batches_seen)}  # type: ignore[arg-type]
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in sorted(trainer.callback_metrics.items()):
             # "step" is there already, and Lightning keeps the validation of an earlier epoch

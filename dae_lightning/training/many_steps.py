@@ -1,81 +1,111 @@
-"""Manual optimisation: one Lightning step takes several optimiser steps, because a fit's time goes into the former."""
+"""The model's training steps, many to one Lightning step, to amortise what Lightning does around each of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Adam
+from torch.optim.adam import adam
 from torch.optim.lr_scheduler import OneCycleLR
 
-from dae_lightning import config
 from dae_lightning.data.datamodule import as_float
 from dae_lightning.errors import CheckpointError, TrainingError
-from dae_lightning.model.optim import make_optimizer
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.image_checks import check_clean
 from dae_lightning.training.cuda_graphs import RecordedStep
 from dae_lightning.training.ddp import average, share
 from dae_lightning.training.ranks import Rank
 
 
-class ChunkOptimization(LightningModule):
-    """A LightningModule that takes one optimiser step per batch of a chunk.
+class FusedAdam(Adam):
+    """torch's fused Adam, whose `update` is `step` and then `zero_grad` with little but the kernel's call.
 
-    The model that derives from it gives `corrupted`, `loss` and `check_batch`, and calls `__init__` with its
-    optimiser's settings. On a GPU its steps are replayed as a CUDA graph, unless `cuda_graph` is set to False.
+    What torch does round the kernel (records for profilers, hooks, checks) takes a tenth of a training step of 32
+    images, and a further fifth where Lightning is imported and there is no GPU, for which it then looks in every step.
     """
 
-    cuda_graph = True
+    def __init__(self, parameters: Iterable[Parameter], **settings: Any) -> None:
+        super().__init__(parameters, **{"fused": True} | settings)
 
-    def __init__(self, optim: config.Optim) -> None:
-        super().__init__()
-        self.optim = optim
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the step that the gradients say, and drop them."""
+        for group in self.param_groups:
+            parameters, (beta1, beta2) = group["params"], group["betas"]
+            states = [self.state[parameter] for parameter in parameters]
+            if not all(states):
+                self.step()  # the first one, of all groups; it makes the moments
+                break
+            adam(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+class ManySteps(DenoisingAutoencoder):
+    """A DenoisingAutoencoder that takes an optimiser step per batch of a chunk, under manual optimisation.
+
+    It calls the model's own noise and loss in the same order, so the weights are those of the textbook step: to the
+    bit with `optimizer_class = Adam`, to rounding with the fused one. On a GPU the steps are replayed as a CUDA graph
+    unless `cuda_graph` is False. `max_steps` ends the fit; Lightning's own counter knows nothing of these steps.
+    """
+
+    optimizer_class: type[Adam] = FusedAdam
+    cuda_graph = True
+    max_steps: int | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.automatic_optimization = False
         self._rank = Rank()
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
         self._recorded: RecordedStep | None = None
+        self._noisy_val: dict[int, Tensor] = {}
 
-    def corrupted(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """What the loss of the optimiser step `step` is taken of: the batch (B, *input_shape), noisy and clean."""
-        raise NotImplementedError
-
-    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """The mean loss of a batch, a scalar with gradients; a function of its arguments and the weights alone."""
-        raise NotImplementedError
-
-    def check_batch(self, clean: Tensor) -> None:
-        """Raise TypeError or ValueError for images that cannot be trained on."""
-        raise NotImplementedError
-
-    def training_step(self, batches: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """One optimiser step per batch: `batches` are clean images (B, *input_shape), one tensor or several.
+    def training_step(self, batches: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """One optimiser step per batch: `batches` are uint8 images (B, *input_shape), as ImageDataModule gives chunks.
 
         Bytes become floats here, batch by batch. They are checked in the first Lightning step of an epoch only.
         """
-        # torch's own optimiser: Lightning's wrappers round backward() and step() take a tenth of a step's time
+        # torch's own optimiser: Lightning's wrappers around backward() and step() take a tenth of a step's time
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         schedule: Any = self.lr_schedulers()
-        batches = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if batch_idx == 0:
             for images in batches:
-                self.check_batch(as_float(images))
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # of trainer.global_step
-        step = first_step = self.trainer.global_step
-        take_step = self._take_step(optimizer)
-        losses = []
-        for images in batches:
-            if step == self.trainer.max_steps:
-                break
-            losses.append(take_step(*self.corrupted(as_float(images), step)))
-            progress.increment_ready()
-            progress.increment_completed()
+                check_clean(self.images_of(as_float(images)))
+        take_step, first_step, losses = self._take_step(optimizer), self.batches_seen, []
+        for images in batches[: self.steps_left()]:
+            clean = as_float(images)
+            losses.append(take_step(self.noise(clean, self.noise_generator()), clean))
             if schedule is not None:
                 schedule.step()
-            step += 1
+        self.trainer.should_stop |= self.steps_left() == 0
         return self._account(torch.stack(losses), first_step, [len(images) for images in batches[: len(losses)]])
 
+    def steps_left(self) -> int | None:
+        """Until `max_steps`; None without such a limit."""
+        return None if self.max_steps is None else max(0, self.max_steps - self.batches_seen)
+
     def _take_step(self, optimizer: Any) -> Callable[[Tensor, Tensor], Tensor]:
-        """What takes a step, one and the same for the whole fit: this function, or its recording."""
+        """The function that takes a step, the same one for the whole fit: this one, or its recording."""
 
         def step(noisy: Tensor, clean: Tensor) -> Tensor:
             loss = self.loss(self.share(noisy), self.share(clean))
@@ -84,8 +114,12 @@ class ChunkOptimization(LightningModule):
                 loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
             # on a GPU reading every loss would wait for every step: see _account
             if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
-                raise self._divergence(value, self.trainer.global_step)
-            optimizer.update()
+                raise self._divergence(value, self.batches_seen - 1)
+            if isinstance(optimizer, FusedAdam):
+                optimizer.update()
+            else:
+                optimizer.step()
+                optimizer.zero_grad()
             return loss.detach()
 
         replay = self.cuda_graph and self.device.type == "cuda" and self._rank.size == 1
@@ -102,7 +136,7 @@ class ChunkOptimization(LightningModule):
     def _account(self, losses: Tensor, first_step: int, sizes: list[int]) -> Tensor:
         """Add the losses of batches of these sizes to the epoch's; their mean over the images is returned."""
         values = losses.tolist()
-        # On a GPU the chunk goes on behind a loss that is not finite; but no callback sees it, so it is never saved.
+        # On a GPU a chunk runs on after a loss that is not finite; but no callback sees it, so it is never saved.
         for step, loss in enumerate(values, first_step):
             if not math.isfinite(loss):
                 raise self._divergence(loss, step)
@@ -116,10 +150,6 @@ class ChunkOptimization(LightningModule):
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
 
-    def configure_optimizers(self) -> Any:
-        optimizer, schedule = make_optimizer(self.optim, self.parameters(), self._total_steps())
-        return optimizer if schedule is None else ([optimizer], [schedule])
-
     @property
     def epoch_loss(self) -> float:
         """The training loss of the epoch so far, mean over its images."""
@@ -132,18 +162,32 @@ class ChunkOptimization(LightningModule):
 
     def log_step(self) -> None:
         """A logger's x axis counts optimiser steps; Lightning would count its own."""
-        self.log("step", float(self.trainer.global_step))
+        self.log("step", float(self.batches_seen))
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        clean, indices = map(self.share, batch)
+        # the draw is the same in every epoch, and making it takes as long as the rest of the validation
+        if batch_idx not in self._noisy_val:
+            self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
+        self.judge("val", clean, self._noisy_val[batch_idx])
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if not self.trainer.sanity_checking:
+            self.log_step()
 
     # Lightning's own running mean would start anew in a training that is resumed within an epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["epoch_loss"] = [self._epoch_loss, self._epoch_images]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
 
-    def on_train_end(self) -> None:
-        self._recorded = None  # it is of this fit's optimiser and of the weights' place
+    def setup(self, stage: str) -> None:
+        self._noisy_val.clear()  # another fit may come with other images
 
     def on_fit_start(self) -> None:
         self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
@@ -154,19 +198,21 @@ class ChunkOptimization(LightningModule):
     def on_train_start(self) -> None:
         self._recorded = None
         schedule = self.lr_schedulers()
-        if schedule is None:  # a checkpoint has brought the rate of before; what the command says now counts
+        if schedule is None:  # a checkpoint has restored the earlier rate; what the command says counts
             for group in self.trainer.optimizers[0].param_groups:
                 group |= {"lr": self.optim.lr, "betas": self.optim.betas, "eps": self.optim.eps}
-        if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self._total_steps()):
+        if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self.total_steps()):
             raise CheckpointError(
                 f"the rate was planned for {schedule.total_steps} optimiser steps, not {steps}: "
                 f"a one-cycle run cannot be made longer or shorter"
             )
+        self.trainer.should_stop |= self.steps_left() == 0
 
-    def _total_steps(self) -> int:
-        """Optimiser steps of the whole fit. Lightning counts its own steps, and ours execute several."""
-        self.trainer.fit_loop.setup_data()  # makes the loader, as `trainer.estimated_stepping_batches` does
-        epochs = max(self.trainer.max_epochs or 1, 1)
-        batches_in = getattr(self.trainer.train_dataloader, "batches_in", int)
-        steps = batches_in(int(self.trainer.num_training_batches)) * epochs
-        return steps if self.trainer.max_steps < 0 else min(steps, self.trainer.max_steps)
+    def on_train_end(self) -> None:
+        self._recorded = None  # it belongs to this fit's optimiser and to where the weights lie
+
+    def total_steps(self) -> int:
+        epochs = self.trainer.estimated_stepping_batches and max(self.trainer.max_epochs or 1, 1)  # loads the data
+        loader: Any = self.trainer.train_dataloader
+        steps: int = loader.batches_in(int(self.trainer.num_training_batches)) * int(epochs)
+        return steps if self.max_steps is None else min(steps, self.max_steps)

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.training.many_steps import ManySteps
 
 
 class TrainingBar(ProgressBar):
@@ -24,9 +24,10 @@ class TrainingBar(ProgressBar):
         epochs = (trainer.max_epochs or 0) - trainer.current_epoch
         loader: Any = trainer.train_dataloader
         images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
-        images -= trainer.fit_loop.epoch_loop.batch_progress.current.ready * loader.chunk_size  # when resumed
-        if trainer.max_steps >= 0:
-            images = min(images, (trainer.max_steps - trainer.global_step) * loader.batch_size)
+        images -= loader.seen(trainer.current_epoch) * loader.chunk_size  # when resumed
+        assert isinstance(pl_module, ManySteps)
+        if (left := pl_module.steps_left()) is not None:
+            images = min(images, left * loader.batch_size)
         # disable=None: no bar where stderr is not a terminal
         self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
         self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
@@ -42,7 +43,7 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar.disable:
-            assert isinstance(pl_module, DenoisingAutoencoder)
+            assert isinstance(pl_module, ManySteps)
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             metrics["train/loss"] = pl_module.epoch_loss  # the model logs it behind this hook
             text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)

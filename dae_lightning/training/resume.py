@@ -82,20 +82,6 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         raise CheckpointError(f"trainer.max_epochs={trainer.max_epochs}: the run already has {done} epochs behind it")
 
 
-def begin_next_epoch(trainer: pl.Trainer) -> None:
-    """Let a fit that goes on from an epoch's end begin the next one.
-
-    With max_steps Lightning 2.6 takes such a checkpoint for one within the epoch, and skips batches of the next.
-    """
-    loop = trainer.fit_loop
-    if trainer.max_steps >= 0 and loop.restarted_on_epoch_end:
-        loop.epoch_progress.increment_completed()
-        loop.reset_restart_stage()
-        loop.epoch_loop.reset_restart_stage()
-        loop._restarting = False  # what its setter makes True again
-        loop.epoch_loop.restarting = False
-
-
 def _check_loops(checkpoint: dict[str, Any], data: ImageDataModule, trainer: pl.Trainer) -> None:
     """All counters must be those of one place in this training."""
     position, loops, step = checkpoint["ImageDataModule"]["position"], checkpoint["loops"], checkpoint["global_step"]

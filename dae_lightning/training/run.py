@@ -31,6 +31,7 @@ from dae_lightning.training.checkpoints import AtomicCheckpointIO, Checkpoints, 
 from dae_lightning.training.ddp import SameStart, SumOfRanks, World
 from dae_lightning.training.history import History
 from dae_lightning.training.launching import launch
+from dae_lightning.training.many_steps import ManySteps
 from dae_lightning.training.progress import TrainingBar
 from dae_lightning.training.ranks import Rank
 from dae_lightning.training.resume import check_resumable
@@ -73,7 +74,7 @@ def _train(
     data = make_data(settings)
     data.prepare_data()
     data.setup()
-    model = make_model(settings, data.input_shape)
+    model: DenoisingAutoencoder = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
         model.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
     history = History(folder / "metrics.csv" if world.first else None)
@@ -138,9 +139,9 @@ def make_data(settings: config.Train) -> ImageDataModule:
     )
 
 
-def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> DenoisingAutoencoder:
+def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManySteps:
     """The model that the configuration asks for, with its initial weights."""
-    model = DenoisingAutoencoder(
+    model = ManySteps(
         input_shape,
         settings.latent,
         asdict(settings.noise),
@@ -150,6 +151,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> Denoisin
         settings.input_scale,
     )
     model.cuda_graph = settings.cuda_graph
+    # as many steps as asked for, whatever Lightning calls a step
+    model.max_steps = int(settings.trainer.fast_dev_run or 0) or settings.trainer.max_steps
     return model
 
 
@@ -166,6 +169,7 @@ def make_trainer(
     Of several ranks only the `first` shows and logs anything.
     """
     flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
+    flags.pop("max_steps", None)  # of the model's own steps: ManySteps.max_steps
     flags["enable_progress_bar"] &= first
     if flags["enable_progress_bar"]:
         callbacks = [*callbacks, TrainingBar()]

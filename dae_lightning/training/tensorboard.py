@@ -37,4 +37,4 @@ class ExampleImages(Callback):
             canvas = FigureCanvasAgg(self.examples.figure(pl_module, f"test images, epoch {epoch}"))
             canvas.draw()
             picture = np.asarray(canvas.buffer_rgba())[..., :3]
-            trainer.logger.experiment.add_image("test_examples", picture, trainer.global_step, dataformats="HWC")
+            trainer.logger.experiment.add_image("test_examples", picture, pl_module.batches_seen, dataformats="HWC")

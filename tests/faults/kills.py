@@ -20,8 +20,8 @@ import torch
 
 from dae_lightning import config
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import FusedAdam
 
 FORK: Any = multiprocessing.get_context("fork")  # Any: mypy knows no Value in it
 OVERRIDES = ("trainer.max_epochs=5", "steps_per_execution=2", "checkpoint.every_n_steps=3", "examples=1")

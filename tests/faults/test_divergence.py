@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.optim import FusedAdam
+from dae_lightning.training.many_steps import FusedAdam
 from tests.conftest import weights
 from tests.faults.processes import Training, before, small
 

@@ -19,10 +19,10 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import FolderInUseError
 from dae_lightning.locks import sole_use
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.training import ddp as distributed
 from dae_lightning.training import launching
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import FusedAdam
 from tests.conftest import Run, weights
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import PATIENCE, Training, before, small

@@ -13,8 +13,8 @@ import torch
 from dae_lightning import files
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 

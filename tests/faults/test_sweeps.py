@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dae_lightning.locks import sole_use
-from dae_lightning.model.optim import FusedAdam
 from dae_lightning.sweeps import jobs
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 

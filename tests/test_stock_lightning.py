@@ -1,0 +1,201 @@
+"""The model as an ordinary LightningModule: stock Trainer, stock loaders, stock callbacks."""
+
+import gzip
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.nn import functional as F
+from torch.optim import Adam
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.datasets import FashionMNIST
+from torchvision.transforms import ToTensor
+
+from dae_lightning import DenoisingAutoencoder, GaussianNoise
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
+
+CLEAN = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0)) ** 2
+LABELS = torch.arange(50) % 10
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*number of training batches",
+    "ignore:.*have no `val_dataloader`",
+    "ignore:.*AMP with fp16 is not supported on CPU",
+    "ignore:Checkpoint directory",
+    "ignore:.*overfit",
+    "ignore:.*shuffling",
+    "ignore:.*grad attribute of a Tensor that is not a leaf",  # Dynamo looks at it
+)
+
+
+def model(**changes: Any) -> DenoisingAutoencoder:
+    return DenoisingAutoencoder(**{"input_shape": (28, 28), "latent": 8, "noise": GaussianNoise(sigma=2)} | changes)
+
+
+def trainer(**flags: Any) -> lightning.Trainer:
+    return lightning.Trainer(**{"max_epochs": 2, "enable_checkpointing": False} | QUIET | flags)
+
+
+def loader(batch_size: int = 16, **flags: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(CLEAN, LABELS), batch_size, **flags)
+
+
+class Recorder(GaussianNoise):
+    """Gaussian noise that remembers what it added."""
+
+    def __init__(self) -> None:
+        super().__init__(sigma=2.0)
+        self.added: list[torch.Tensor] = []
+
+    def corrupt(self, clean: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        noisy = super().corrupt(clean, generator)
+        self.added.append((noisy - clean)[0])
+        return noisy
+
+
+def test_the_notebook_in_two_lines_with_torchvisions_own_data_set(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, count in (("train", 64), ("t10k", 32)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            values = np.random.default_rng(0).integers(0, 10, shape, dtype=np.uint8)
+            header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+            (raw / f"{split}-{kind}-ubyte").write_bytes(header + values.tobytes())
+            (raw / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    model = DenoisingAutoencoder(input_shape=(28, 28), latent=256, noise=GaussianNoise(sigma=2))
+    before = model.encoder.weight.clone()
+    data = DataLoader(FashionMNIST(tmp_path, transform=ToTensor(), download=True), 32, shuffle=True)
+    lightning.Trainer(max_epochs=1, **QUIET, enable_checkpointing=False).fit(model, data)
+    assert model.batches_seen == 2
+    assert not torch.equal(model.encoder.weight, before)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2},
+        {"precision": "16-mixed", "gradient_clip_val": 0.5},
+        {"precision": "bf16-mixed", "gradient_clip_val": 0.5},
+        {"precision": "64-true"},
+        {"precision": "bf16-true"},
+        {"fast_dev_run": True},
+        {"overfit_batches": 2},
+        {"callbacks": [EarlyStopping("val/denoising/bce")]},
+    ],
+    ids=str,
+)
+def test_it_trains_with_what_the_trainer_offers(flags: dict[str, Any]) -> None:
+    learning, fit = model(), trainer(**flags)
+    before = learning.encoder.weight.clone()
+    fit.fit(learning, loader(), loader(25))
+    assert not torch.equal(learning.encoder.weight.float(), before)
+    assert fit.callback_metrics["val/denoising/bce"].isfinite()
+
+
+def test_a_stock_model_checkpoint_on_the_validation_loss_loads(tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path, monitor="val/denoising/bce")
+    fit = trainer(callbacks=[best], enable_checkpointing=True, logger=CSVLogger(tmp_path))
+    fit.fit(learning := model(), loader(), loader(25))
+    loaded = DenoisingAutoencoder.load_from_checkpoint(best.best_model_path)
+    assert loaded.latent == learning.latent
+    assert "val/denoising/bce" in next(tmp_path.rglob("metrics.csv")).read_text()
+
+
+def test_a_learning_rate_that_the_finder_sets_is_the_optimisers(tmp_path: Path) -> None:
+    finder = LearningRateFinder(num_training_steps=30, min_lr=1e-5)
+    fit = trainer(callbacks=[finder], default_root_dir=tmp_path)
+    fit.fit(learning := model(), loader(4))
+    assert finder.optimal_lr is not None
+    assert fit.optimizers[0].param_groups[0]["lr"] == learning.lr == finder.optimal_lr.suggestion()
+
+
+def test_one_cycle_moves_with_every_step() -> None:
+    optim = {"kind": "adam_onecycle", "lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-7, "warmup": 0.5}
+    fit = trainer()
+    fit.fit(model(optim=optim), loader())
+    (schedule,) = fit.lr_scheduler_configs
+    assert schedule.scheduler.total_steps == schedule.scheduler.last_epoch == 8  # type: ignore[union-attr]
+
+
+def test_predictions_are_the_denoised_images_in_the_shape_that_came() -> None:
+    fit, trained = trainer(), model()
+    (first, *_) = fit.predict(trained, loader(50))  # type: ignore[misc]
+    assert first.shape == CLEAN.shape
+    assert torch.equal(first[:, 0], trained.eval()(CLEAN[:, 0]))
+
+
+def test_a_compiled_model_trains() -> None:
+    compiled = torch.compile(learning := model(), backend="eager")
+    before = learning.encoder.weight.clone()
+    trainer(max_epochs=1).fit(compiled, loader())  # type: ignore[arg-type]
+    assert not torch.equal(learning.encoder.weight, before)
+
+
+def test_it_trains_in_a_thread_that_is_not_the_main_one() -> None:
+    learning = model()
+    thread = threading.Thread(target=lambda: trainer().fit(learning, loader()))
+    thread.start()
+    thread.join()
+    assert learning.batches_seen == 8
+
+
+def test_no_two_training_batches_have_the_same_noise_even_when_gradients_accumulate() -> None:
+    noise = Recorder()
+    trainer(accumulate_grad_batches=4).fit(model(noise=noise), loader(10))
+    assert len(noise.added) == 10
+    assert len({tuple(added.flatten()[:3].tolist()) for added in noise.added}) == 10
+    again = Recorder()
+    trainer().fit(model(noise=again), loader(10))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(noise.added, again.added, strict=True))
+
+
+def test_ranks_draw_noise_of_their_own() -> None:
+    first, second = (model().noise_generator(rank).initial_seed() for rank in (0, 1))
+    assert first != second
+
+
+def test_validation_noise_belongs_to_a_position_not_to_a_label_and_is_the_same_in_every_epoch() -> None:
+    noise = Recorder()
+    learning = model(noise=noise)
+    same_labels = DataLoader(TensorDataset(CLEAN[:6], torch.zeros(6)), 3)
+    for _ in range(2):
+        trainer().validate(learning, same_labels, verbose=False)
+    assert len(noise.added) == 12  # one draw an image
+    assert len({tuple(added.flatten()[:3].tolist()) for added in noise.added[:6]}) == 6
+    assert all(torch.equal(a, b) for a, b in zip(noise.added[:6], noise.added[6:], strict=True))
+
+
+def test_another_loss_is_one_method() -> None:
+    class Mse(DenoisingAutoencoder):
+        def loss(self, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+            return F.mse_loss(self.decode(self.encode(noisy)), clean)
+
+    fit = trainer(max_epochs=1)
+    fit.fit(Mse((28, 28), 8, GaussianNoise(sigma=0)), loader(50))
+    untrained = model().eval()(CLEAN)
+    assert fit.callback_metrics["train/loss"].item() == pytest.approx(F.mse_loss(untrained, CLEAN).item(), rel=1e-5)
+
+
+def test_images_that_are_not_in_0_to_1_are_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\] \(divide bytes by 255\)"):
+        trainer().fit(model(), DataLoader(255 * CLEAN, 16))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("adam", [Adam, FusedAdam])
+def test_many_steps_at_a_time_end_at_the_weights_of_the_textbook_step(adam: type[Adam]) -> None:
+    textbook = model()
+    fast = ManySteps((28, 28), 8, GaussianNoise(sigma=2))
+    fast.optimizer_class = adam
+    batches = list(CLEAN.squeeze(1).split(10))
+    chunks = [tuple(batches[:3]), tuple(batches[3:])]
+    trainer(max_epochs=4).fit(textbook, DataLoader(CLEAN, 10))  # type: ignore[arg-type]
+    trainer(max_epochs=4).fit(fast, DataLoader(chunks, batch_size=None))  # type: ignore[arg-type]
+    for ours, theirs in zip(fast.parameters(), textbook.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0 if adam is Adam else 1e-6)
