@@ -11,9 +11,9 @@ import torch
 from dae_lightning import files
 from dae_lightning.cli.hydra_app import check_sweep
 from dae_lightning.errors import ConfigError, TrainingError
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.training import run as training
 from dae_lightning.training.ddp import share
+from dae_lightning.training.many_steps import ManySteps
 from dae_lightning.training.ranks import Rank, check_start
 from tests.conftest import Run, Settings, weights
 from tests.faults.kills import differing_bits, outcome
@@ -73,10 +73,10 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order_and_differ_by_one_imag
 
 
 def test_all_ranks_end_with_the_very_same_weights(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def note(model: DenoisingAutoencoder) -> None:
+    def note(model: ManySteps) -> None:
         torch.save(model.state_dict(), tmp_path / f"{os.environ['RANK']}.pt")
 
-    monkeypatch.setattr(DenoisingAutoencoder, "on_fit_end", note)
+    monkeypatch.setattr(ManySteps, "on_fit_end", note)
     run("three", *UNEVEN, *THREE)
     first, *others = (torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(3))
     for other in others:
@@ -175,7 +175,7 @@ def test_tasks_of_srun_that_train_a_model_each_are_left_alone(
 def test_ranks_that_do_not_start_alike_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     make = training.make_model
 
-    def other(settings: Any, shape: Any) -> DenoisingAutoencoder:
+    def other(settings: Any, shape: Any) -> ManySteps:
         model = make(settings, shape)
         model.decoder.bias.data += int(os.environ["RANK"])
         return model

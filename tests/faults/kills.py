@@ -19,9 +19,8 @@ from typing import Any
 import torch
 
 from dae_lightning import config
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.training import run as training
-from dae_lightning.training.many_steps import FusedAdam
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
 
 FORK: Any = multiprocessing.get_context("fork")  # Any: mypy knows no Value in it
 OVERRIDES = ("trainer.max_epochs=5", "steps_per_execution=2", "checkpoint.every_n_steps=3", "examples=1")
@@ -76,7 +75,7 @@ def _at(owner: Any, name: str, draw: Callable[[random.Random], int], *counts: Ca
 TARGETS: dict[str, Plan] = {
     "before or behind the first step": _at(FusedAdam, "update", lambda r: r.randint(1, 2)),
     "at the last step of an epoch": _at(FusedAdam, "update", lambda r: STEPS * r.randint(1, 5)),
-    "during validation": _at(DenoisingAutoencoder, "validation_step", lambda r: r.randint(1, 5)),
+    "during validation": _at(ManySteps, "validation_step", lambda r: r.randint(1, 5)),
     "between a checkpoint's temporary file and its rename": _at(
         os, "replace", lambda r: r.randint(1, 20), _rename_of_a_checkpoint
     ),

@@ -6,21 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.training.many_steps import FusedAdam
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.conftest import weights
 from tests.faults.processes import Training, before, small
 
 
 def poison(step: int) -> None:
     """Within this process, the loss of a step (from 0) becomes nan."""
-    corrupted = DenoisingAutoencoder.corrupted
+    sound = ManySteps.loss
 
-    def poisoned(self: DenoisingAutoencoder, clean: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        noisy, clean = corrupted(self, clean, number)
-        return noisy * (float("nan") if number == step else 1), clean
+    def poisoned(self: ManySteps, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        return sound(self, noisy, clean) * (float("nan") if self.batches_seen == step + 1 else 1)
 
-    DenoisingAutoencoder.corrupted = poisoned  # type: ignore[method-assign]
+    ManySteps.loss = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("optim", "rate"), [("adam", "0.001"), ("adam_onecycle", r"0\.00\d+")])

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from dae_lightning.model.archive import read_archive, write_archive
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.training import run as training
+from dae_lightning.training.many_steps import ManySteps
 from tests.conftest import Settings
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
@@ -101,7 +101,7 @@ def test_the_command_ends_with_one_line_and_a_run_that_goes_on_loses_no_bit(
 
     def prepare() -> None:
         obey_permissions()
-        before(DenoisingAutoencoder, "loss", break_disk, nth=20)  # in the second of two epochs of 15 steps
+        before(ManySteps, "loss", break_disk, nth=20)  # in the second of two epochs of 15 steps
 
     command = small(idx_root, "trainer.enable_progress_bar=false", "resume=auto")
     run = Training(tmp_path, *command, "hydra.run.dir=run", prepare=prepare)

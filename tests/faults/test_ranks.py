@@ -18,11 +18,10 @@ import torch
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import FolderInUseError
 from dae_lightning.locks import sole_use
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.training import ddp as distributed
 from dae_lightning.training import launching
 from dae_lightning.training import run as training
-from dae_lightning.training.many_steps import FusedAdam
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.conftest import Run, weights
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import PATIENCE, Training, before, small
@@ -117,7 +116,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_loses_nothing(
     stopped = Training(
         tmp_path,
         *two(idx_root, f"hydra.run.dir={folder}"),
-        prepare=lambda: before(DenoisingAutoencoder, name, tell, nth),
+        prepare=lambda: before(ManySteps, name, tell, nth),
     )
     assert stopped.status() == 128 + signum, stopped.said
     assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, go on with resume={folder}\n")
@@ -146,12 +145,12 @@ def test_a_signal_while_the_images_are_read_stops_at_once(tmp_path: Path, idx_ro
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_in_one_line(tmp_path: Path, idx_root: Path) -> None:
     def diverge() -> None:
-        sound = DenoisingAutoencoder.corrupted
+        sound = ManySteps.loss
         poison(step=21)
-        poisoned = DenoisingAutoencoder.corrupted
-        DenoisingAutoencoder.corrupted = lambda self, clean, step: (  # type: ignore[method-assign]
+        poisoned = ManySteps.loss
+        ManySteps.loss = lambda self, noisy, clean: (  # type: ignore[method-assign]
             poisoned if os.environ["RANK"] == "1" else sound
-        )(self, clean, step)
+        )(self, noisy, clean)
 
     folder = tmp_path / "run"
     run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=diverge)

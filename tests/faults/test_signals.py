@@ -12,9 +12,8 @@ import torch
 
 from dae_lightning import files
 from dae_lightning.data.datamodule import ImageDataModule
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.training import run as training
-from dae_lightning.training.many_steps import FusedAdam
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -40,9 +39,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[byte
     [
         (signal.SIGTERM, FusedAdam, "update", 1),
         (signal.SIGINT, FusedAdam, "update", 20),
-        (signal.SIGTERM, DenoisingAutoencoder, "validation_step", 2),
-        (signal.SIGINT, DenoisingAutoencoder, "validation_step", 3),
-        (signal.SIGINT, DenoisingAutoencoder, "on_train_epoch_end", 1),
+        (signal.SIGTERM, ManySteps, "validation_step", 2),
+        (signal.SIGINT, ManySteps, "validation_step", 3),
+        (signal.SIGINT, ManySteps, "on_train_epoch_end", 1),
         (signal.SIGTERM, torch, "save", 2),
         (signal.SIGINT, files, "_sync_folder", 5),
         (signal.SIGTERM, training, "test_scores", 1),
@@ -93,7 +92,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, idx_root: Path, signum: s
 
     begin = time.monotonic()
     arguments = small(idx_root, f"hydra.run.dir={folder}")
-    run = Training(tmp_path, *arguments, prepare=lambda: before(DenoisingAutoencoder, "loss", dawdle, 20))
+    run = Training(tmp_path, *arguments, prepare=lambda: before(ManySteps, "loss", dawdle, 20))
     run.wait_until(within.exists)
     run.send(signum)
     run.wait_until(lambda: f"{signum.name}: saving; once more stops at once" in run.said)
