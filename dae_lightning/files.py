@@ -1,11 +1,11 @@
 """Whole files or none: what is written here is either the new file, complete and on disk, or the old one."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+from uuid import uuid4
 
 PARTIAL = ".partial"
 
@@ -15,32 +15,26 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `path` at the end; on an exception `path` stays as it was.
 
     Raises:
-        OSError: it cannot be written; the error names `path`, and not the temporary file or none.
+        OSError: it cannot be written; the error names `path`, not the temporary file.
     """
+    # in the same folder, since a rename is atomic only within one file system; short, however long the name is
+    temporary = path.with_name(f".{uuid4().hex}{PARTIAL}")
     try:
-        with _temporary(path) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())  # temporary files are private; this one is not
-            os.replace(file.name, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # after closing: Windows replaces no open file
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Any]:
-    """A file in the same folder, since a rename is atomic only within one file system; gone on an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as file:
-        try:
-            yield file
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -50,9 +44,9 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def keep(path: Path, name: str) -> None:
-    """Give the file at `path` a second name beside it, in the place of what bears that: it outlives its replacement.
+    """Give the file at `path` a second name beside it, which outlives the file's replacement.
 
-    It costs no copy; on a file system without hard links, as where there is no such file, nothing is kept.
+    This costs no copy. Where there is no such file, or no hard links on this file system, nothing is kept.
     """
     link = path.with_name(f".{name}{PARTIAL}")
     with suppress(OSError):
@@ -62,22 +56,16 @@ def keep(path: Path, name: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what writers that were killed have left below a folder in which nobody writes now."""
+    """Remove what killed writers have left below a folder in which nobody writes now."""
     for left in folder.rglob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; where folders cannot be opened (Windows), there is no such call."""
+    """Make the rename itself survive a power cut; Windows cannot open folders and has no such call."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

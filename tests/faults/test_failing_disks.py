@@ -28,8 +28,8 @@ def files(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ("seam", "number"),
     [
-        ("tempfile.NamedTemporaryFile", errno.EROFS),  # a read-only folder
-        ("tempfile.NamedTemporaryFile", errno.EACCES),
+        ("Path.open", errno.EROFS),  # a read-only folder
+        ("Path.open", errno.EACCES),
         ("os.fsync", errno.ENOSPC),  # where the room is only asked for at the end
         ("os.replace", errno.EACCES),  # permission lost half-way
     ],
