@@ -47,7 +47,7 @@ def test_a_run_folder_means_its_best_checkpoint_else_its_last(run: Run) -> None:
 def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.ckpt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{path}: damaged, or no checkpoint") as error:
+    with pytest.raises(CheckpointError, match=f"{path}: damaged, or not a checkpoint") as error:
         load_model(path)
     assert "\n" not in str(error.value)
 
@@ -56,14 +56,14 @@ def test_a_truncated_or_foreign_checkpoint_is_refused_in_one_line(run: Run, tmp_
     whole = (run("run") / "checkpoints" / "last.ckpt").read_bytes()
     path = tmp_path / "model.ckpt"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="damaged, or no checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged, or not a checkpoint"):
         load_model(path)
     torch.save({"weights": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match="no checkpoint of a denoising autoencoder"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of a denoising autoencoder"):
         load_model(path)
     foreign = torch.load(run("run") / "checkpoints" / "last.ckpt", weights_only=True)
     foreign["hyper_parameters"]["latent"] = 9
     torch.save(foreign, path)
-    with pytest.raises(CheckpointError, match="no checkpoint of this model") as error:
+    with pytest.raises(CheckpointError, match="not a checkpoint of this model") as error:
         load_model(path)
     assert "\n" not in str(error.value)

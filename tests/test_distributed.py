@@ -91,7 +91,7 @@ def test_one_rank_writes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             file.write(f"{os.environ['RANK']} {path.name}\n")
         return replacing(path)
 
-    for module in (files, __import__("dae_lightning.model.archive", fromlist=["archive"])):
+    for module in (files, __import__("dae_lightning.model.checkpoint", fromlist=["checkpoint"])):
         monkeypatch.setattr(module, "replacing", noting)
     two = run("two", *TWO, "trainer.enable_progress_bar=true")
     written = (tmp_path / "writers").read_text().splitlines()

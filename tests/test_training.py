@@ -13,7 +13,7 @@ import torch
 from dae_lightning import DenoisingAutoencoder
 from dae_lightning.config import Train
 from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
-from dae_lightning.model.archive import write_archive
+from dae_lightning.model.checkpoint import write_checkpoint
 from dae_lightning.training import checkpoints
 from dae_lightning.training.history import History
 from dae_lightning.training.run import make_data, train
@@ -136,9 +136,9 @@ def test_checkpoints_come_as_often_as_asked_for(run: Run, monkeypatch: pytest.Mo
     def record(checkpoint: dict[str, Any], path: Path) -> None:
         if path.name == "last.ckpt":
             saved.append(checkpoint["batches_seen"])
-        write_archive(checkpoint, path)
+        write_checkpoint(checkpoint, path)
 
-    monkeypatch.setattr(checkpoints, "write_archive", record)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", record)
     run("steps", "steps_per_execution=3", "trainer.max_epochs=1", "checkpoint.every_n_steps=4")
     assert saved == [6, 9, 12, 15]  # behind the execution in which a fourth step falls; at the end of the epoch
     saved.clear()

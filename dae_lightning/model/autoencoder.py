@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from dae_lightning import config
+from dae_lightning.errors import CheckpointError
+from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape
 from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.noise import Noise, corrupt_each, make_noise
 from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
-from dae_lightning.model.reading import read_checkpoint
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Positive, Seed, check
 
@@ -249,6 +250,10 @@ class DenoisingAutoencoder(LightningModule):
         if hparams_file is not None:
             raise TypeError(f"hparams_file={hparams_file}: give arguments as such; the checkpoint knows the others")
         checkpoint = read_checkpoint(Path(checkpoint_path))
-        model = cls(**checkpoint["hyper_parameters"] | kwargs)
-        model.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
+        try:
+            model = cls(**checkpoint["hyper_parameters"] | kwargs)
+            model.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{checkpoint_path}: not a checkpoint of this model ({reason})") from error
         return model.to(map_location or "cpu")

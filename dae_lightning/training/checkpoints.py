@@ -14,9 +14,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from dae_lightning import config
 from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
-from dae_lightning.model.archive import write_archive
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.reading import read_checkpoint
+from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.ddp import highest
 
@@ -35,9 +34,11 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, data: config.Data, when: config.Checkpoint, stop: StopSignal) -> None:
         self.folder, self.data, self.when, self.stop = folder, data, when, stop
         self.best: float | None = None
+        self.started = False  # whether a checkpoint to resume from has been restored
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at, self._saved_step = time.monotonic(), int(pl_module.batches_seen)  # type: ignore[arg-type]
+        self.started = True
         self.stop.listen()  # from here on: Lightning has just installed its own handlers
 
     def on_train_batch_end(
@@ -103,7 +104,7 @@ class AtomicCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        write_archive(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         # what is resumed has been checked against this version of Lightning; none of its migrations applies

@@ -12,19 +12,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from dae_lightning.files import replace_text
 
 Row = dict[str, float]
-ALWAYS = ("epoch", "step", "lr", "train/loss", "seconds", "images_per_second")
-MOST = 2**40
-
-
-def check_row(row: Any) -> None:
-    """Raise ValueError unless it is a row of a History."""
-    if not isinstance(row, dict) or not set(ALWAYS) <= row.keys():
-        raise ValueError(f"a row of the history must hold {', '.join(ALWAYS)}")
-    for name, value in row.items():
-        known = name in ALWAYS or (isinstance(name, str) and name.startswith("val/"))
-        # an error may be infinite, or not defined
-        if not known or type(value) not in (int, float) or (name in ALWAYS and not 0 <= value <= MOST):
-            raise ValueError(f"a row of the history has {name!s:.80}={value!s:.80}")
 
 
 class History(Checkpoint):

@@ -18,7 +18,7 @@ from torch import Tensor
 from dae_lightning import config
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
-from dae_lightning.errors import TrainingError
+from dae_lightning.errors import CheckpointError, TrainingError, UserError
 from dae_lightning.evaluation.estimators import MeanImage, Noisy
 from dae_lightning.evaluation.results import Scores, score, table, versions, write_results
 from dae_lightning.examples import Examples
@@ -90,7 +90,13 @@ def _train(
         for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
             (folder / "checkpoints" / name).unlink(missing_ok=True)
     with world.together(accelerator):
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            if checkpoint is None or checkpoints.started or isinstance(error, UserError):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise CheckpointError(f"{checkpoint}: cannot be resumed ({reason})") from error
         stop.raise_if_received()  # in the instant behind the last epoch's end
     if not world.first:
         return math.nan  # the first one does the rest, alone

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dae_lightning.model.archive import seal, write_archive
+from dae_lightning.model.checkpoint import seal, write_checkpoint
 
 VALUES = (
     *(None, True, -1, 0, 1, 7, 2**31, 2**62, -0.5, 1.5, 1e300, float("inf"), float("nan"), "", "adam", "x" * 10_000),
@@ -96,5 +96,5 @@ def sealed(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
 def rewritten(tree: dict[str, Any], path: Path) -> Path:
     """`path`, with these values in it."""
     path.unlink(missing_ok=True)
-    write_archive(tree, path)
+    write_checkpoint(tree, path)
     return path

@@ -39,8 +39,8 @@ def test_a_run_falls_back_and_ends_as_the_uninterrupted_one(
     damage(last)
     assert newest_intact(last) == best
     said = capsys.readouterr().err
-    assert said.startswith(f"warning: skipped {last}: damaged, or no checkpoint (")
-    assert "the digest differs); going on from best.ckpt, step " in said
+    assert said.startswith(f"warning: skipped {last}: damaged: the SHA-256 digest differs; ")
+    assert "resuming from best.ckpt, step " in said
     assert said.count("\n") == 1
     # further back than it was: the rows of metrics.csv come again, and none twice
     run("run", "trainer.max_epochs=4", checkpoint=newest_intact(last))
@@ -60,7 +60,7 @@ def test_without_held_out_images_the_one_before_is_there_to_fall_back_to(
     assert find_run(str(folder)) == (folder, last)
     assert to_resume("last", folder) == to_resume("auto", folder) == last
     assert newest_intact(last) == previous
-    assert "going on from previous.ckpt, step " in capsys.readouterr().err
+    assert "resuming from previous.ckpt, step " in capsys.readouterr().err
 
 
 def test_where_none_is_intact_there_is_one_line(run: Run) -> None:
@@ -88,10 +88,10 @@ def test_the_command_falls_back_but_not_from_a_checkpoint_that_was_named(
     damage(last := tmp_path / "run" / "checkpoints" / "last.ckpt")
     with pytest.raises(SystemExit) as refused:
         command(f"resume={last}")
-    assert str(refused.value).startswith(f"error: {last}: damaged, or no checkpoint")
+    assert str(refused.value).startswith(f"error: {last}: damaged")
     for arguments in (["resume=run"], [*small, "resume=last"], [*small, "resume=auto"]):
         shutil.copy(last.with_name("best.ckpt"), last)
         damage(last)
         said = command(*arguments)
         assert f"warning: skipped {last.relative_to(tmp_path)}" in said or f"warning: skipped {last}" in said
-        assert "going on from best.ckpt" in said
+        assert "resuming from best.ckpt" in said

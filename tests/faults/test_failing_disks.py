@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dae_lightning.model.archive import read_archive, write_archive
+from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import ManySteps
 from tests.conftest import Settings
@@ -23,6 +23,9 @@ from tests.faults.processes import Training, before, small
 
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+CONTENT = {"hyper_parameters": {}, "state_dict": {}}
 
 
 @pytest.mark.parametrize(
@@ -38,16 +41,16 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_the_old_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seam: str, number: int
 ) -> None:
     path = tmp_path / "last.ckpt"
-    write_archive({"step": 1}, path)
+    write_checkpoint(CONTENT | {"step": 1}, path)
 
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), "the temporary file")
 
     monkeypatch.setattr(f"dae_lightning.files.{seam}", fails)
     with pytest.raises(OSError, match=f"{os.strerror(number)}: '{path}'"):
-        write_archive({"step": 2}, path)
+        write_checkpoint(CONTENT | {"step": 2}, path)
     monkeypatch.undo()
-    assert read_archive(path) == {"step": 1}
+    assert read_checkpoint(path)["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -71,7 +74,7 @@ def test_a_disk_that_fills_up_in_a_training_loses_nothing(settings: Settings, tm
     assert "last.ckpt'" in (said := ours.recv()) or "best.ckpt'" in said
     assert "File too large" in said
     assert files(tmp_path / "checkpoints") == before
-    read_archive(last)
+    read_checkpoint(last)
 
 
 def obey_permissions() -> None:

@@ -1,0 +1,76 @@
+"""The file of a checkpoint: torch's zip archive with a SHA-256 digest of itself in the archive's comment.
+
+`torch.load` reads it as it reads any other checkpoint, but would take a flipped byte in a tensor for the tensor's own.
+The digest covers every byte before it.
+"""
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dae_lightning.errors import CheckpointError
+from dae_lightning.files import replacing
+
+MOST_BYTES = 2**31  # 170 million weights with Adam's two moments
+_MARK = b"sha256:"
+_SIZE = len(_MARK) + 64
+_NO_COMMENT = re.compile(rb"PK\x05\x06.{16}\0\0", re.DOTALL)  # the end of an archive (APPNOTE.TXT, section 4.3.16)
+_DIGEST = re.compile(_MARK + rb"[0-9a-f]{64}")
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write plain values and tensors, whole or not at all.
+
+    Raises:
+        OSError: it could not be written; what was there before still is.
+    """
+    buffer = io.BytesIO()  # torch turns a full disk into an error of its own; a copy in memory is cheap
+    torch.save(content, buffer)
+    archive = buffer.getbuffer()
+    with replacing(path) as file:
+        file.writelines((archive, seal(archive)))
+
+
+def seal(archive: memoryview) -> bytes:
+    """The comment that belongs at the end of a zip archive, whose last two bytes are made to announce it."""
+    archive[-2:] = _SIZE.to_bytes(2, "little")
+    return _MARK + hashlib.sha256(archive).hexdigest().encode()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The values and tensors in a checkpoint, on the CPU, with `hyper_parameters` and `state_dict` among them.
+
+    A file without a digest is read too: Lightning's own Trainer writes such.
+
+    Raises:
+        CheckpointError: there is no such file, or it is too large, damaged, or not a checkpoint of this project.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        reason = "is not a regular file" if path.exists() else "no such checkpoint (URLs are not fetched)"
+        raise CheckpointError(f"{path}: {reason}")
+    try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise CheckpointError(f"{path}: has {size:,} bytes; at most {MOST_BYTES:,} can be read")
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    digest = content[-_SIZE:]
+    if _DIGEST.fullmatch(digest):
+        if digest != _MARK + hashlib.sha256(memoryview(content)[:-_SIZE]).hexdigest().encode():
+            raise CheckpointError(f"{path}: damaged: the SHA-256 digest differs")
+    elif not _NO_COMMENT.fullmatch(content[-22:]):
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint (not a whole zip archive)")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # of many types: torch's, zipfile's, pickle's
+        # torch explains in paragraphs; the line that counts names what may not be called
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "GLOBAL" in line), lines[0])[:200]
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
+        raise CheckpointError(f"{path}: not a checkpoint of a denoising autoencoder")
+    return checkpoint
