@@ -9,7 +9,8 @@ import torch
 from dae_lightning import DenoisingAutoencoder
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.errors import CheckpointError
-from dae_lightning.training.checkpoints import load_model, read_checkpoint
+from dae_lightning.model.autoencoder import load_model
+from dae_lightning.model.checkpoint import read_checkpoint
 from tests.conftest import Run
 
 

@@ -18,8 +18,7 @@ from dae_lightning.errors import CheckpointError
 from dae_lightning.evaluation.conditions import Condition, make_conditions, trained_levels
 from dae_lightning.evaluation.estimators import BASELINES
 from dae_lightning.evaluation.evaluate import evaluate
-from dae_lightning.evaluation.measuring import measure
-from dae_lightning.evaluation.methods import Method, model_titles
+from dae_lightning.evaluation.methods import Method, measure, model_titles
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import GaussianNoise, GaussianRange
 from tests.conftest import Run

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dae_lightning import config, schema
-from dae_lightning.data.sources import make_source
-from dae_lightning.data.splits import ImageSet, Splits
-from dae_lightning.errors import CheckpointError
+from dae_lightning import config
+from dae_lightning.data.splits import ImageSet
 from dae_lightning.evaluation.conditions import (
     Condition,
-    Models,
     level_name,
     make_conditions,
     nearest,
@@ -22,15 +19,15 @@ from dae_lightning.evaluation.conditions import (
     trained_levels,
 )
 from dae_lightning.evaluation.estimators import Unsuited
-from dae_lightning.evaluation.measuring import measure
-from dae_lightning.evaluation.methods import Method, make_methods, model_titles
+from dae_lightning.evaluation.inputs import load_images, recorded_data
+from dae_lightning.evaluation.methods import Method, make_methods, measure, model_titles
 from dae_lightning.evaluation.probe import probe
 from dae_lightning.evaluation.report import Row, table, write_csv
 from dae_lightning.evaluation.results import write_results
 from dae_lightning.examples import Examples
 from dae_lightning.figures import curve_figure, examples_figure, probe_figure, save_figure
+from dae_lightning.model.autoencoder import load_model
 from dae_lightning.model.noise import corrupt_each
-from dae_lightning.training.checkpoints import load_model, read_checkpoint
 
 
 @torch.no_grad()
@@ -108,42 +105,6 @@ def fit(methods: Sequence[Method], train: Tensor, condition: Condition, left_out
             except Unsuited as error:
                 left_out[method.name] = str(error)
     return suited
-
-
-def recorded_data(checkpoints: Mapping[str, Path]) -> config.Data:
-    """The images that all these checkpoints were trained on.
-
-    Raises:
-        CheckpointError: they do not say, or they do not agree.
-    """
-    recorded = {place: read_checkpoint(path).get("data") for place, path in checkpoints.items()}
-    found: list[config.Data] = []
-    for place, data in recorded.items():
-        if data is None:
-            raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
-        found.append(schema.check(config.Data, data, "data"))
-        if make_source(found[-1]) != make_source(found[0]):  # they may differ in what they held out
-            raise CheckpointError(f"checkpoint: {place} was trained on other data than the first; choose data=")
-    return found[0]
-
-
-def load_images(data: config.Data, models: Models) -> Splits:
-    """All training images, those that a run held out included (they chose its best checkpoint), and the test images.
-
-    Raises:
-        DataError: they cannot be read.
-        CheckpointError: a model takes images of another shape.
-    """
-    source = make_source(data)
-    source.prepare()
-    splits = source.load()
-    shape = tuple(splits.test.images.shape[1:])
-    for place, model in models.items():
-        if model.input_shape != shape:
-            raise CheckpointError(
-                f"checkpoint={place}: takes images of {model.input_shape}, but those of the data are {shape}"
-            )
-    return splits
 
 
 def _curves(rows: Sequence[Row], titles: Mapping[tuple[str, str], str]) -> dict[str, list[tuple[float, float]]]:

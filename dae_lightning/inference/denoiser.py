@@ -13,10 +13,9 @@ from torch import Tensor
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.pictures import mode_of, picture, pixels
 from dae_lightning.errors import ConfigError
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.noise import GaussianNoise, Noise, corrupt_each
 from dae_lightning.schema import Seed, check
-from dae_lightning.training.checkpoints import load_model
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]

@@ -21,11 +21,11 @@ from dae_lightning.data.datamodule import as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import ExportError, UserError
 from dae_lightning.files import replacing
-from dae_lightning.model.autoencoder import NEGATIVE_SLOPE, DenoisingAutoencoder
+from dae_lightning.model.autoencoder import NEGATIVE_SLOPE, DenoisingAutoencoder, load_model
+from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.noise import corrupt_each
 from dae_lightning.randomness import generator
 from dae_lightning.schema import check
-from dae_lightning.training.checkpoints import load_model, read_checkpoint
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 BATCHES = (1, 2, 7, 64)

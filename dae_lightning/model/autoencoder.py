@@ -257,3 +257,12 @@ class DenoisingAutoencoder(LightningModule):
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{checkpoint_path}: not a checkpoint of this model ({reason})") from error
         return model.to(map_location or "cpu")
+
+
+def load_model(path: Path) -> DenoisingAutoencoder:
+    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
+    """
+    return DenoisingAutoencoder.load_from_checkpoint(path).eval()

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dae_lightning.cli.run_folders import find_checkpoint
-from dae_lightning.evaluation.evaluate import load_images, recorded_data
+from dae_lightning.evaluation.inputs import load_images, recorded_data
 from dae_lightning.examples import Examples
 from dae_lightning.figures import INK, montage, save_figure
+from dae_lightning.model.autoencoder import load_model
 from dae_lightning.sweeps.sweep import PSNR, Setting, Sweep
-from dae_lightning.training.checkpoints import load_model
 
 MODELS, IMAGES = 12, 6  # at most so many rows, and images in each
 

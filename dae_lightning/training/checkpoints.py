@@ -14,12 +14,9 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from dae_lightning import config
 from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.ddp import highest
-
-__all__ = ["AtomicCheckpointIO", "Checkpoints", "load_model", "read_checkpoint"]
 
 MONITOR = "val/denoising/bce"
 
@@ -112,12 +109,3 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-def load_model(path: Path) -> DenoisingAutoencoder:
-    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
-
-    Raises:
-        CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
-    """
-    return DenoisingAutoencoder.load_from_checkpoint(path).eval()

@@ -24,10 +24,10 @@ from dae_lightning.evaluation.results import Scores, score, table, versions, wri
 from dae_lightning.examples import Examples
 from dae_lightning.figures import loss_figure, save_figure
 from dae_lightning.files import remove_partial
-from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
-from dae_lightning.training.checkpoints import AtomicCheckpointIO, Checkpoints, load_model
+from dae_lightning.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from dae_lightning.training.ddp import SameStart, SumOfRanks, World
 from dae_lightning.training.history import History
 from dae_lightning.training.launching import launch

@@ -12,8 +12,9 @@ import torch
 
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
 from dae_lightning.errors import CheckpointError
-from dae_lightning.model.checkpoint import MOST_BYTES
-from dae_lightning.training.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
+from dae_lightning.model.autoencoder import load_model
+from dae_lightning.model.checkpoint import MOST_BYTES, read_checkpoint
+from dae_lightning.training.checkpoints import AtomicCheckpointIO
 from tests.faults.mutations import mutated_bytes, rewritten
 
 
