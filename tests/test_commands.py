@@ -183,7 +183,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     afresh = command(*SMALL, "data.root=images", f"hydra.run.dir={folder}")
     assert "holds a run; resume=auto goes on with it" in afresh.stderr
     fewer = command(f"resume={folder}", "trainer.max_epochs=1", torch=True)
-    assert "trainer.max_epochs=1: the run already has 2 epochs behind it" in fewer.stderr
+    assert "trainer.max_epochs=1: the run has already trained 2 epochs" in fewer.stderr
     other = command(f"resume={folder / 'checkpoints' / 'best.ckpt'}", "latent=5", torch=True)
     assert other.returncode == 1
     assert other.stderr.startswith("error: ")

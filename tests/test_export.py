@@ -18,7 +18,7 @@ from dae_lightning.errors import CheckpointError, ExportError
 from dae_lightning.inference import export
 from tests.conftest import Run
 
-README = Path(__file__).parent.parent / "README.md"
+USING = Path(__file__).parent.parent / "docs" / "using.md"
 NOISE = {"kind": "gaussian", "mean": 0.25, "sigma": 6.0}
 
 
@@ -138,7 +138,7 @@ def test_the_file_lies_beside_the_checkpoint_unless_told_otherwise(
 
 def test_a_checkpoint_that_is_none_leaves_no_file(tmp_path: Path, format: Any) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"PK\3\4 no checkpoint")
-    with pytest.raises(CheckpointError, match=r"a.ckpt: damaged, or no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"a.ckpt: damaged, or not a checkpoint"):
         export.export_checkpoint(config.Export("", format, None), tmp_path / "a.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
@@ -157,7 +157,7 @@ def test_the_documented_lines_denoise_with_onnxruntime_alone(tmp_path: Path, mon
     exported(model, tmp_path / "model.onnx", "onnx")
     noisy = np.random.default_rng(0).integers(0, 256, (6, 4), dtype=np.uint8)
     Image.fromarray(noisy).save(tmp_path / "noisy.png")
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", USING.read_text(), re.DOTALL)
     (lines,) = (block for block in blocks if "onnxruntime" in block)
     assert "torch" not in lines
     assert "dae_lightning" not in lines

@@ -209,7 +209,7 @@ def test_a_run_folder_and_its_checkpoint_are_the_same_denoiser(run: Run, tmp_pat
     with pytest.raises(CheckpointError, match="nowhere: no such file or run folder"):
         Denoiser.load("nowhere")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match="text.ckpt: damaged, or no checkpoint"):
+    with pytest.raises(CheckpointError, match="text.ckpt: damaged, or not a checkpoint"):
         Denoiser.load(tmp_path / "text.ckpt")
 
 

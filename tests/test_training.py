@@ -1,4 +1,4 @@
-"""The main job, end to end on small data: what it leaves, that it is determined, that it can be gone on with."""
+"""The main job, end to end on small data: what it leaves, that it is determined, that it can be resumed."""
 
 import csv
 import json

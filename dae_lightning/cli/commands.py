@@ -30,7 +30,7 @@ def train() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
-    if cfg.data.get("root"):  # wherever the run is gone on with
+    if cfg.data.get("root"):  # wherever the run is resumed
         cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -2,7 +2,7 @@
 
 Either takes `images`, float32 (N, *input_shape), N >= 1, clean ones in [0, 1], and gives `denoised`, as many
 in [0, 1]. Noise is not part of it. The metadata say what the model is: `input_shape`, `latent` and `noise` (the one
-it was trained on) as JSON, `dae_lightning` (the version). The README denoises with onnxruntime alone.
+it was trained on) as JSON, `dae_lightning` (the version). docs/using.md denoises with onnxruntime alone.
 """
 
 import io

@@ -245,7 +245,7 @@ class DenoisingAutoencoder(LightningModule):
         True. This one reads files only, of plain values only, whatever `weights_only` or the environment say.
 
         Raises:
-            CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
+            CheckpointError: there is no such file, or it is damaged, or not a checkpoint of this project.
         """
         if hparams_file is not None:
             raise TypeError(f"hparams_file={hparams_file}: give arguments as such; the checkpoint knows the others")
@@ -263,6 +263,6 @@ def load_model(path: Path) -> DenoisingAutoencoder:
     """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, or no checkpoint of this project.
+        CheckpointError: there is no such file, or it is damaged, or not a checkpoint of this project.
     """
     return DenoisingAutoencoder.load_from_checkpoint(path).eval()

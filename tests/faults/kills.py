@@ -1,4 +1,4 @@
-"""The harness of kills: trainings that are killed as by `kill -9`, at seeded moments, and then gone on with.
+"""The harness of kills: trainings that are killed as by `kill -9`, at seeded moments, and then resumed.
 
 The processes are forked from one that has imported everything: a kill costs a second and not ten.
 """
@@ -37,7 +37,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class KilledRun:
-    """A run that was killed, gone on with and finished; `bits` in which it differs from one that was never killed."""
+    """A run that was killed, resumed and finished; `bits` in which it differs from one that was never killed."""
 
     kills: list[Kill]
     bits: int
