@@ -318,10 +318,10 @@ def test_what_may_not_be_read_or_written_is_skipped(
     (tmp_path / "out" / "c.png").mkdir(parents=True)
     path_open = Path.open
 
-    def refusing(path: Path, *arguments: Any) -> Any:
+    def refusing(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == "b.png":
             raise PermissionError(13, "Permission denied", str(path))
-        return path_open(path, *arguments)
+        return path_open(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refusing)
     printed, error = called()

@@ -1,6 +1,9 @@
 """The model as an ordinary LightningModule: stock Trainer, stock loaders, stock callbacks."""
 
 import gzip
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
+import dae_lightning
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
 
@@ -159,6 +163,39 @@ def test_no_two_training_batches_have_the_same_noise_even_when_gradients_accumul
 def test_ranks_draw_noise_of_their_own() -> None:
     first, second = (model().noise_generator(rank).initial_seed() for rank in (0, 1))
     assert first != second
+
+
+SCRIPT = """
+import lightning, torch
+from torch.utils.data import DataLoader
+from dae_lightning import DenoisingAutoencoder, GaussianNoise
+
+class Noted(DenoisingAutoencoder):
+    def corrupt_fixed(self, clean, indices):
+        torch.save(indices, f"{self.global_rank}-{indices[0]}.indices")
+        return super().corrupt_fixed(clean, indices)
+
+    def on_fit_end(self):
+        torch.save(self.state_dict(), f"{self.global_rank}.weights")
+
+if __name__ == "__main__":
+    images = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    model = Noted((28, 28), 4, GaussianNoise(sigma=2))
+    flags = dict(max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_spawn", num_sanity_val_steps=0)
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    lightning.Trainer(**flags, **quiet).fit(model, DataLoader(images, 5), DataLoader(images, 5))
+"""
+
+
+@pytest.mark.slow
+def test_it_trains_under_stock_ddp_with_noise_by_position_in_validation(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(Path(dae_lightning.__file__).parent.parent)}
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, check=True, timeout=300)
+    first, second = (torch.load(tmp_path / f"{rank}.weights", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    seen = torch.cat([torch.load(path, weights_only=True) for path in tmp_path.glob("*.indices")])
+    assert sorted(seen.tolist()) == list(range(40))  # each image's own, as in a single process
 
 
 def test_validation_noise_belongs_to_a_position_not_to_a_label_and_is_the_same_in_every_epoch() -> None:
