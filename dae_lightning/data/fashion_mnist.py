@@ -5,14 +5,12 @@ import shutil
 import socket
 import sys
 import tempfile
-import threading
 import zlib
-from contextlib import nullcontext, redirect_stderr, suppress
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
@@ -34,7 +32,7 @@ SHAPES = {
 class FashionMnist:
     """60,000 training and 10,000 test images of clothing, 28x28 grey, in `root/FashionMNIST/raw`.
 
-    `timeout` is how many seconds a server may be silent: once before its first answer, once within a file.
+    `timeout` is how many seconds a server may be silent.
     """
 
     root: str | Path
@@ -105,9 +103,6 @@ class FashionMnist:
             for name in _archives().keys() - absent.keys():
                 shutil.copyfile(self.raw / name, apart / name)
             try:
-                if absent:
-                    first = next(iter(absent))
-                    _await_answer([mirror + first for mirror in _RawFolder.mirrors], self.timeout)
                 _download(folder, self.timeout)
             finally:  # a whole archive outlives the failure of another: the next try fetches only the rest
                 for name, md5 in absent.items():
@@ -137,25 +132,6 @@ def _archives() -> dict[str, str]:
 def _unpacked_crc32(archive: Path) -> int:
     """What the last eight bytes of a gzip file tell of its content: CRC-32, then length (RFC 1952, 2.3.1)."""
     return int.from_bytes(archive.read_bytes()[-8:-4], "little")
-
-
-def _await_answer(urls: list[str], timeout: float) -> None:
-    """Raise TimeoutError unless a server says something, be it "no", within `timeout` seconds.
-
-    A socket's time-out starts anew at each address of a host and does not cover the look-up of its name; both
-    may take minutes: hence threads that knock, and that can be left behind.
-    """
-    answered = threading.Event()
-
-    def knock(url: str) -> None:
-        with suppress(OSError, HTTPException), urlopen(Request(url, method="HEAD"), timeout=2 * timeout):
-            pass
-        answered.set()
-
-    for url in urls:
-        threading.Thread(target=knock, args=(url,), daemon=True).start()
-    if not answered.wait(timeout):
-        raise TimeoutError(f"no answer within {timeout:g} s from {' or '.join(urls)}")
 
 
 def _download(folder: str, timeout: float) -> None:
