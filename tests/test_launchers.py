@@ -99,7 +99,7 @@ def test_jobs_side_by_side_give_the_bits_of_jobs_one_after_the_other(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said_by_the_user", [{}, {"OMP_NUM_THREADS": "3"}])
+@pytest.mark.parametrize("said_by_the_user", [{}, {"OMP_NUM_THREADS": "2"}])
 def test_workers_share_the_cores_unless_told_otherwise(
     tmp_path: Path, idx_root: Path, said_by_the_user: dict[str, str]
 ) -> None:
