@@ -3,111 +3,122 @@
 Light on purpose: nothing here imports torch, so that a mistyped key is answered at once.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from pydantic import Field, SerializeAsAny, model_validator
+from typing_extensions import Self
+
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import Count, Finite, NonNegative, Positive, Probability, Range, Seed, Size
+from dae_lightning.schema import (
+    Count,
+    Finite,
+    Kind,
+    List,
+    NonNegative,
+    Positive,
+    Probability,
+    Seed,
+    Settings,
+    Size,
+    kind_of,
+)
 
-Beta = Annotated[float, Range(0, 1, "[)")]
-Share = Annotated[float, Range(0, 1, "(]")]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Batches = Count | Share  # a number of Lightning steps (chunks), or a share of them
-Latent = Annotated[int, Range(1, 2**20)]  # beyond it, the weights of one image's pixels take gigabytes
+Latent = Annotated[Count, Field(le=2**20)]  # beyond it, the weights of one image's pixels take gigabytes
 
 
-@dataclass(frozen=True)
-class GaussianNoise:
+class NoiseKind(Kind):
+    group = "noise"
+
+
+class GaussianNoise(NoiseKind):
     kind: Literal["gaussian"]
     mean: Finite
     sigma: NonNegative
 
 
-@dataclass(frozen=True)
-class GaussianRange:
+class GaussianRange(NoiseKind):
     kind: Literal["gaussian_range"]
     mean: Finite
     low: Positive
     high: Positive
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
         if self.low > self.high:
             raise ConfigError(f"low={self.low:g}: must be at most high={self.high:g}")
+        return self
 
 
-@dataclass(frozen=True)
-class MaskingNoise:
+class MaskingNoise(NoiseKind):
     kind: Literal["masking"]
     probability: Probability
 
 
-@dataclass(frozen=True)
-class SaltAndPepperNoise:
+class SaltAndPepperNoise(NoiseKind):
     kind: Literal["salt_and_pepper"]
     probability: Probability
 
 
-Noise = GaussianNoise | GaussianRange | MaskingNoise | SaltAndPepperNoise
+Noise = Annotated[SerializeAsAny[NoiseKind], kind_of("noise")]
 
 
-@dataclass(frozen=True)
-class Adam:
+class OptimKind(Kind):
+    group = "optim"
+
+
+class Adam(OptimKind):
     kind: Literal["adam"]
     lr: Positive
-    betas: tuple[Beta, Beta]
+    betas: Annotated[tuple[Beta, Beta], List]
     eps: Positive
 
 
-@dataclass(frozen=True)
-class AdamOneCycle:
+class AdamOneCycle(OptimKind):
     kind: Literal["adam_onecycle"]
     lr: Positive  # the highest rate of the cycle
-    betas: tuple[Beta, Beta]
+    betas: Annotated[tuple[Beta, Beta], List]
     eps: Positive
     warmup: Beta  # share of the training in which the rate rises
 
 
-Optim = Adam | AdamOneCycle
+Optim = Annotated[Adam | AdamOneCycle, kind_of("optim")]
 
 
-@dataclass(frozen=True)
-class FashionMnist:
+class DataKind(Kind):
+    group = "data"
+    seed: Seed
+    val_size: Size | None
+
+
+class FashionMnist(DataKind):
     kind: Literal["fashion_mnist"]
     root: str
-    seed: Seed
-    val_size: Size | None
 
 
-@dataclass(frozen=True)
-class Idx:
+class Idx(DataKind):
     kind: Literal["idx"]
     root: str
-    seed: Seed
-    val_size: Size | None
 
 
-@dataclass(frozen=True)
-class Glyphs:
+class Glyphs(DataKind):
     kind: Literal["glyphs"]
-    train_size: Annotated[int, Range(1, 60_000)]
-    test_size: Annotated[int, Range(1, 60_000)]
-    seed: Seed
-    val_size: Size | None
+    train_size: Annotated[Count, Field(le=60_000)]
+    test_size: Annotated[Count, Field(le=60_000)]
 
 
-@dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(DataKind):
     kind: Literal["image_folder"]
     root: str
-    test_fraction: Annotated[float, Range(0, 1, "()")]
-    seed: Seed
-    val_size: Size | None
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
-Data = FashionMnist | Idx | Glyphs | ImageFolder
+Data = Annotated[SerializeAsAny[DataKind], kind_of("data")]
 
 
-@dataclass(frozen=True)
-class Trainer:
+class Trainer(Settings):
     """Lightning's Trainer flags; those left out here clash with what the project does itself.
 
     (Gradient clipping, accumulation and scaling (16-mixed) belong to automatic optimisation; checkpoints, loggers,
@@ -115,7 +126,7 @@ class Trainer:
     """
 
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Count | tuple[Size]  # how many on each machine; or, as in [1], which GPU
+    devices: Count | Annotated[tuple[Size], List]  # how many on each machine; or, as in [1], which GPU
     max_epochs: Count
     precision: Literal["32-true", "bf16-mixed"]
     enable_progress_bar: bool
@@ -137,13 +148,15 @@ class Trainer:
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     strategy: Literal["ddp"] | None = None
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
         if self.strategy is None and isinstance(self.devices, int) and self.devices > 1:
             raise ConfigError(f"devices={self.devices}: one process trains on one; trainer=ddp starts more")
         if self.strategy is None and self.num_nodes is not None:
             raise ConfigError(f"num_nodes={self.num_nodes}: only trainer=ddp trains on several machines")
         if self.strategy is not None and not isinstance(self.devices, int):
             raise ConfigError(f"devices={list(self.devices)}: trainer=ddp takes how many, and not which")
+        return self
 
     @property
     def ranks(self) -> int:
@@ -151,29 +164,29 @@ class Trainer:
         return self.devices * (self.num_nodes or 1) if isinstance(self.devices, int) else 1
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Settings):
     every_seconds: Positive | None
     every_n_steps: Count | None
 
 
-@dataclass(frozen=True)
-class CsvLogger:
+class LoggerKind(Kind):
+    group = "logger"
+
+
+class CsvLogger(LoggerKind):
     kind: Literal["csv"]
 
 
-@dataclass(frozen=True)
-class TensorBoardLogger:
+class TensorBoardLogger(LoggerKind):
     kind: Literal["tensorboard"]
     every_n_epochs: Count
     examples: Count
 
 
-Logger = CsvLogger | TensorBoardLogger
+Logger = Annotated[CsvLogger | TensorBoardLogger, kind_of("logger")]
 
 
-@dataclass(frozen=True)
-class Train:
+class Train(Settings):
     """`conf/train.yaml`, whole."""
 
     seed: Seed
@@ -194,16 +207,17 @@ class Train:
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
         if self.batch_size < self.trainer.ranks:
             raise ConfigError(
                 f"batch_size={self.batch_size}: is shared by all {self.trainer.ranks} processes of trainer=ddp, "
                 f"an image each at least"
             )
+        return self
 
 
-@dataclass(frozen=True)
-class Denoise:
+class Denoise(Settings):
     """`conf/denoise.yaml`, whole."""
 
     checkpoint: str
@@ -216,8 +230,7 @@ class Denoise:
     device: str
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(Settings):
     """`conf/export.yaml`, whole."""
 
     checkpoint: str
@@ -229,14 +242,13 @@ Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_
 Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`
 
 
-@dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Settings):
     """`conf/evaluate.yaml`, whole."""
 
-    checkpoint: str | tuple[str, ...]
-    sigmas: tuple[NonNegative, ...]
-    probabilities: tuple[Probability, ...]
-    methods: tuple[Literal[Baseline, Filter], ...]
+    checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
+    sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)]
+    probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)]
+    methods: Annotated[tuple[Literal[Baseline, Filter], ...], List, Field(min_length=1)]
     limit: Count | None
     eval_seed: Seed
     examples: Count

@@ -1,87 +1,88 @@
-"""Types with ranges, and a check of plain values against them that answers in one line.
+"""Types with ranges, kinds by name, and a check of plain values that answers in one line (pydantic)."""
 
-A schema is a frozen dataclass whose fields carry `Annotated[type, Range]`, `Literal`, other schemas, or unions of
-these. `check` is what stands between a user's values (YAML, command line, checkpoint) and everything else.
-"""
-
-import dataclasses
 import difflib
-import math
 import reprlib
-import types
-import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dae_lightning.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Range:
-    """Finite numbers from `low` to `high`; `ends` says whether these belong: "[]" both, "(]" only `high`, ..."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    ends: str = "[]"
-
-    def __contains__(self, value: float) -> bool:
-        inside = self.low <= value <= self.high and abs(value) != math.inf
-        excluded = (value == self.low and self.ends[0] == "(") or (value == self.high and self.ends[1] == ")")
-        return inside and not excluded
-
-    def __str__(self) -> str:
-        if math.isinf(self.low):
-            return ""
-        if math.isinf(self.high):
-            return f" {'at least' if self.ends[0] == '[' else 'above'} {self.low:g}"
-        return f" in {self.ends[0]}{self.low:.10g}, {self.high:.10g}{self.ends[1]}"
+def _whole(value: Any) -> Any:
+    """1e3, as YAML writes it, is a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Finite = Annotated[float, Range()]
-NonNegative = Annotated[float, Range(0)]
-Positive = Annotated[float, Range(0, ends="(]")]
-Probability = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-Size = Annotated[int, Range(0)]
-Seed = Annotated[int, Range(0, 2**63 - 1)]
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Positive = Annotated[Finite, Field(gt=0)]
+Probability = Annotated[Finite, Field(ge=0, le=1)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Size = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)]
+List = BeforeValidator(_tuple)  # of a tuple: YAML and checkpoints write lists
+
+
+class Settings(BaseModel):
+    """Settings by name: no other names, no conversion between text, numbers and truth values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Kind(Settings):
+    """One choice of a config group: its `kind`, and the parameters that it takes."""
+
+    kind: str
+    group: ClassVar[str]  # one that names a group registers every class derived from it that has a `kind`
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if names := get_args(cls.model_fields["kind"].annotation):
+            KINDS.setdefault(cls.group, {})[names[0]] = cls
+
+
+KINDS: dict[str, dict[str, type[Kind]]] = {}  # group -> kind -> its parameters
+
+
+def kind_of(group: str) -> BeforeValidator:
+    """Turns a mapping into the settings of the kind that it names."""
+
+    def choose(value: Any) -> Any:
+        if isinstance(value, Kind) or value is None:
+            return value
+        known = ", ".join(KINDS[group])
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{group}={_brief(value)}: must be a mapping whose kind is one of {known}")
+        kind = value.get("kind")
+        if not isinstance(kind, str) or kind not in KINDS[group]:
+            raise ConfigError(f"{group}.kind={_brief(kind)}: must be one of {known}")
+        return check(KINDS[group][kind], value, group)
+
+    return BeforeValidator(choose)
 
 
 def check(kind: Any, value: Any, key: str) -> Any:
-    """`value` as a `kind`: a dataclass becomes an instance, a whole float an int, a list a tuple.
+    """`value` as a `kind`, which may be any type that pydantic knows: a mapping becomes an instance of a class.
 
     Raises:
         ConfigError: one line that names the key, the value and what would be right.
     """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin is Annotated:
-        number, allowed = _as_number(arguments[0], value), arguments[1]
-        if number is None or number not in allowed:
-            raise ConfigError(f"{key}={_brief(value)}: must be {_name(arguments[0])}{allowed}")
-        return number
-    if origin is Literal:
-        if value not in arguments:
-            raise ConfigError(f"{key}={_brief(value)}: must be one of {', '.join(map(str, arguments))}")
-        return value
-    if origin in (Union, types.UnionType):
-        return _check_union(arguments, value, key)
-    if origin is tuple and arguments[-1] is Ellipsis:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ConfigError(f"{key}={_brief(value)}: must be a list of one or more")
-        return tuple(check(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
-            raise ConfigError(f"{key}={_brief(value)}: must be a list of {len(arguments)} values")
-        return tuple(check(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(arguments, value, strict=True)))
-    if dataclasses.is_dataclass(kind):
-        return _check_fields(typing.cast(type, kind), value, key)
-    if kind is types.NoneType and value is None:
-        return None
-    if type(value) is kind:
-        return value
-    raise ConfigError(f"{key}={_brief(value)}: must be {_name(kind)}")
+    try:
+        return _adapter(kind).validate_python(value, strict=None if _is_schema(kind) else True)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error.errors(include_url=False), kind, value, key)) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
@@ -93,78 +94,67 @@ def nearest(key: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
-def keys(kind: Any, prefix: str = "") -> set[str]:
-    """All dotted keys that a schema knows, those of every alternative of a union included."""
-    if typing.get_origin(kind) in (Union, types.UnionType):
-        return {name for option in typing.get_args(kind) for name in keys(option, prefix)}
-    if not dataclasses.is_dataclass(kind):
-        return {prefix} if prefix else set()
-    names = typing.get_type_hints(kind, include_extras=True)
-    return {key for name, k in names.items() for key in keys(k, f"{prefix}.{name}" if prefix else name)}
+def keys(schema: type[Settings], prefix: str = "") -> set[str]:
+    """All dotted keys that a schema knows, those of every kind of a group included."""
+    found: set[str] = set()
+    for name, field in schema.model_fields.items():
+        inner = [*KINDS.get(name, {}).values()] if not prefix else []
+        inner += [t for t in (field.annotation, *get_args(field.annotation)) if _is_schema(t) and t is not Kind]
+        found |= {key for each in inner for key in keys(each, f"{prefix}{name}.")} or {prefix + name}
+    return found
 
 
-def _as_number(kind: type, value: Any) -> Any:
-    """`value` as an int or float; None where it is no such number (true and false are none)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if kind is int:
-        return int(value) if isinstance(value, int) or value.is_integer() else None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+def _is_schema(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
-def _check_union(options: tuple[Any, ...], value: Any, key: str) -> Any:
-    """A union of schemas is told apart by `kind`; one of plain types takes the first that fits."""
-    schemas = {typing.get_type_hints(o)["kind"].__args__[0]: o for o in options if dataclasses.is_dataclass(o)}
-    if schemas:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{key}={_brief(value)}: must be a mapping whose kind is one of {', '.join(schemas)}")
-        if not isinstance(chosen := value.get("kind"), str) or chosen not in schemas:
-            raise ConfigError(f"{key}.kind={_brief(chosen)}: must be one of {', '.join(schemas)}")
-        return check(schemas[chosen], value, key)
-    messages = []
-    for option in options:
-        try:
-            return check(option, value, key)
-        except ConfigError as error:  # noqa: PERF203 - a handful of alternatives
-            messages.append(str(error).removeprefix(f"{key}={_brief(value)}: must be "))
-    raise ConfigError(f"{key}={_brief(value)}: must be {' or '.join(messages)}")
+WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "int_type": lambda ctx: "a whole number",
+    "float_type": lambda ctx: "a finite number",
+    "finite_number": lambda ctx: "a finite number",
+    "string_type": lambda ctx: "text",
+    "bool_type": lambda ctx: "true or false",
+    "none_required": lambda ctx: "null",
+    "literal_error": lambda ctx: f"one of {str(ctx['expected']).replace(' or ', ', ').replace(chr(39), '')}",
+    "greater_than_equal": lambda ctx: f"at least {ctx['ge']:.10g}",
+    "greater_than": lambda ctx: f"above {ctx['gt']:.10g}",
+    "less_than_equal": lambda ctx: f"at most {ctx['le']:.10g}",
+    "less_than": lambda ctx: f"below {ctx['lt']:.10g}",
+    "tuple_type": lambda ctx: "a list",
+    "too_short": lambda ctx: f"a list of {ctx['min_length']} or more",
+}
 
 
-def _check_fields(schema: type, value: Any, key: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{key}={_brief(value)}: must be a mapping of {', '.join(sorted(keys(schema)))}")
-    hints = typing.get_type_hints(schema, include_extras=True)
-    where = f"{key}." if key else ""
-    for name in value:
-        if name not in hints:
-            known, shown = {where + hint for hint in hints} if where else keys(schema), f"{where}{_brief(name)}"
-            chosen = f" with {where}kind={_brief(value['kind'])}" if where and "kind" in value else ""
-            raise ConfigError(f"{shown}={_brief(value[name])}: no such key{chosen}; {nearest(shown, known)}")
-    for field in dataclasses.fields(schema):
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and field.name not in value:
-            raise ConfigError(f"{where}{field.name}: missing")
-    checked = {name: check(hints[name], value[name], where + name) for name in value}
-    try:
-        return schema(**checked)
-    except ConfigError as error:  # of `__post_init__`, for what no single field can tell
-        raise ConfigError(f"{where}{error}") from None
+def _one_line(errors: list[Any], kind: Any, value: Any, key: str) -> str:
+    """The gravest of pydantic's errors: an unknown key, then one that is missing, then a wrong value."""
+    order = {"extra_forbidden": 0, "missing": 1}
+    first = min(errors, key=lambda error: order.get(error["type"], 2))
+    where = _dotted(first, value, key)
+    if first["type"] == "missing":
+        return f"{where}: missing"
+    if first["type"] == "extra_forbidden":
+        known = {f"{key}.{name}" for name in kind.model_fields} if key else keys(kind)
+        chosen = f" with {key}.kind={_brief(value['kind'])}" if key and "kind" in value else ""
+        return f"{where}={_brief(first['input'])}: no such key{chosen}; {nearest(where, known)}"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):  # ours: of a kind within, which is complete, or of several fields together
+        return str(cause) if not where or str(cause).startswith(where) else f"{where}.{cause}"
+    # every member of a union has an error of its own
+    ways = [error for error in errors if _dotted(error, value, key) == where]
+    right = dict.fromkeys(WORDS.get(e["type"], lambda ctx: "a list of values")(e.get("ctx", {})) for e in ways)
+    return f"{where}={_brief(first['input'])}: must be {' or '.join(right)}"
+
+
+def _dotted(error: Any, value: Any, key: str) -> str:
+    """The key of an error; pydantic's place names members of unions too."""
+    for part in error["loc"]:
+        if isinstance(value, Mapping) and (part in value or error["type"] == "missing"):
+            key, value = f"{key}.{part}" if key else str(part), value.get(part)
+        elif isinstance(value, (list, tuple)) and isinstance(part, int):
+            key, value = f"{key}[{part}]", value[part] if part < len(value) else None
+    return key
 
 
 def _brief(value: Any) -> str:
     """`value` as a part of one line: a checkpoint's may be of any length."""
     return str(value)[:80] if isinstance(value, (str, int, float)) else reprlib.repr(value)
-
-
-def _name(kind: Any) -> str:
-    names = {
-        int: "a whole number",
-        float: "a finite number",
-        str: "text",
-        bool: "true or false",
-        types.NoneType: "null",
-    }
-    return names.get(kind, getattr(kind, "__name__", str(kind)))

@@ -71,19 +71,19 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
         (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
         (["trainer.limit_train_batches=3"], "add it with a plus: +trainer.limit_train_batches=..."),
-        (["noise.sigma=inf"], "noise.sigma=inf: must be a finite number at least 0"),
+        (["noise.sigma=inf"], "noise.sigma=inf: must be a finite number"),
         (["experiment=notebook_sigma2", "noise=masking"], "no such key with noise.kind=masking"),
-        (["latent=9999999999"], "latent=9999999999: must be a whole number in [1, 1048576]"),
-        (["noise.sigma=-1"], "noise.sigma=-1: must be a finite number at least 0"),
-        (["noise.sigma=nan"], "noise.sigma=nan: must be a finite number at least 0"),
-        (["noise.sigma=two"], "noise.sigma=two: must be a finite number at least 0"),
-        (["latent=0"], "latent=0: must be a whole number in [1, 1048576]"),
-        (["latent=2.5"], "latent=2.5: must be a whole number in [1, 1048576]"),
+        (["latent=9999999999"], "latent=9999999999: must be at most 1048576"),
+        (["noise.sigma=-1"], "noise.sigma=-1: must be at least 0"),
+        (["noise.sigma=nan"], "noise.sigma=nan: must be a finite number"),
+        (["noise.sigma=two"], "noise.sigma=two: must be a finite number"),
+        (["latent=0"], "latent=0: must be at least 1"),
+        (["latent=2.5"], "latent=2.5: must be a whole number"),
         (["noise=gaussian_range", "noise.low=7"], "noise.low=7: must be at most high=6"),
-        (["noise=gaussian_range", "noise.low=0"], "noise.low=0: must be a finite number above 0"),
-        (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be a finite number in [0, 1]"),
-        (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be a finite number in [0, 1)"),
-        (["trainer.max_epochs=null"], "trainer.max_epochs=None: must be a whole number at least 1"),
+        (["noise=gaussian_range", "noise.low=0"], "noise.low=0: must be above 0"),
+        (["noise=masking", "noise.probability=1.5"], "noise.probability=1.5: must be at most 1"),
+        (["optim.betas=[0.9,1]"], "optim.betas[1]=1: must be below 1"),
+        (["trainer.max_epochs=null"], "trainer.max_epochs=None: must be a whole number"),
         (["noise.sigma=[1"], "[1"),
         (["resume=nowhere"], "resume=nowhere: no such file"),
         (["resume=."], "resume=.: no checkpoints/last.ckpt in it"),
@@ -105,13 +105,13 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "checkpoint=None: must be text or a list of one or more"),
+        ([], "checkpoint=None: must be text or a list"),
         (["checkpoint=nowhere"], "checkpoint=nowhere: no such file or run folder"),
         (["checkpoint=."], "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it"),
         (["checkpoint=[nowhere,b]"], "checkpoint=nowhere: no such file or run folder"),
-        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be a finite number at least 0"),
-        (["checkpoint=a", "sigmas=[]"], "sigmas=[]: must be a list of one or more"),
-        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be a finite number in [0, 1]"),
+        (["checkpoint=a", "sigmas=[1,-1]"], "sigmas[1]=-1: must be at least 0"),
+        (["checkpoint=a", "sigmas=[]"], "sigmas=[]: must be a list of 1 or more"),
+        (["checkpoint=a", "probabilities=[2]"], "probabilities[0]=2: must be at most 1"),
         (["checkpoint=a", "methods=[median,mean]"], "methods[1]=mean: must be one of noisy, noisy_clipped"),
         (["checkpoint=a", "sigma=1"], "sigma: no such key; did you mean sigmas?"),
         (["checkpoint=a", "methods=[wiener,median]"], "methods=[median]: skimage, pywt are not installed; pip install"),
@@ -205,7 +205,7 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
         f"hydra.sweep.dir={sweep}", torch=True,
     )  # fmt: skip
     assert answer.returncode == 1
-    assert "noise.sigma=-1: must be a finite number at least 0" in answer.stderr
+    assert "noise.sigma=-1: must be at least 0" in answer.stderr
     done = {path.parent.name for path in sweep.glob("*/results.json")}
     assert len(done) == 2
     assert "denoising: PSNR" in answer.stdout  # the summary, though jobs failed
@@ -265,7 +265,7 @@ def tool(tmp_path: Path) -> Command:
         ),
         (
             ["denoise", "checkpoint=a", "images=b", "corrupt=true", "sigma=-1"],
-            "sigma=-1: must be a finite number at least 0",
+            "sigma=-1: must be at least 0",
         ),
         (
             ["denoise", "checkpoint=a", "images=b", "sigma=1"],

@@ -42,7 +42,7 @@ def exported(model: DenoisingAutoencoder, path: Path, format: str, **more: Any) 
     """The network that `dae-export` leaves of a model at `path`."""
     checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict(), **more}
     torch.save(checkpoint, path.with_suffix(".ckpt"))
-    settings = config.Export(str(path.with_suffix(".ckpt")), format, str(path))  # type: ignore[arg-type]
+    settings = config.Export(checkpoint=str(path.with_suffix(".ckpt")), format=format, output=str(path))  # type: ignore[arg-type]
     export.export_checkpoint(settings, Path(settings.checkpoint))
     return (export.from_onnx if format == "onnx" else export.from_program)(path.read_bytes())
 
@@ -131,7 +131,7 @@ def test_the_file_lies_beside_the_checkpoint_unless_told_otherwise(
     monkeypatch.setattr(export, "to_onnx", export.to_program)
     monkeypatch.setattr(export, "from_onnx", export.from_program)
     torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "best.ckpt")
-    export.export_checkpoint(config.Export("", name, None), tmp_path / "best.ckpt")
+    export.export_checkpoint(config.Export(checkpoint="", format=name, output=None), tmp_path / "best.ckpt")
     assert (tmp_path / f"best{suffix}").is_file()
     assert re.match(r".*best\.\w+: agrees with the model to 0.0e\+00 on random images", capsys.readouterr().out)
 
@@ -139,7 +139,7 @@ def test_the_file_lies_beside_the_checkpoint_unless_told_otherwise(
 def test_a_checkpoint_that_is_none_leaves_no_file(tmp_path: Path, format: Any) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"PK\3\4 no checkpoint")
     with pytest.raises(CheckpointError, match=r"a.ckpt: damaged, or not a checkpoint"):
-        export.export_checkpoint(config.Export("", format, None), tmp_path / "a.ckpt")
+        export.export_checkpoint(config.Export(checkpoint="", format=format, output=None), tmp_path / "a.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 

@@ -151,9 +151,9 @@ def test_another_sigma_keeps_the_mean() -> None:
 
 
 def test_noise_settings_that_make_no_sense_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^sigma=-1: must be a finite number at least 0$"):
+    with pytest.raises(ConfigError, match=r"^sigma=-1: must be at least 0$"):
         make().corrupt(FLOATS, sigma=-1)
-    with pytest.raises(ConfigError, match=r"^seed=-1: must be a whole number"):
+    with pytest.raises(ConfigError, match=r"^seed=-1: must be at least 0"):
         make().corrupt(FLOATS, seed=-1)
     with pytest.raises(ConfigError, match=r"^sigma=2: the model's noise, MaskingNoise\(.*\), has none; leave it out$"):
         make(noise=MaskingNoise(0.3)).corrupt(FLOATS, sigma=2)

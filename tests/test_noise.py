@@ -117,15 +117,15 @@ def test_evaluation_noise_is_a_function_of_the_image_not_of_its_batch(noise: Noi
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GaussianNoise(0, -1), "sigma=-1: must be a finite number at least 0"),
+        (lambda: GaussianNoise(0, -1), "sigma=-1: must be at least 0"),
         (lambda: GaussianNoise(math.nan, 1), "mean=nan: must be a finite number"),
-        (lambda: GaussianRange(0, 0, 1), "low=0: must be a finite number above 0"),
+        (lambda: GaussianRange(0, 0, 1), "low=0: must be above 0"),
         (lambda: GaussianRange(0, 3, 2), "low=3: must be at most high=2"),
         (
             lambda: make_noise({"kind": "gaussian_range", "mean": 0, "low": 3, "high": 2}),
             "noise.low=3: must be at most high=2",
         ),
-        (lambda: MaskingNoise(1.5), r"probability=1.5: must be a finite number in \[0, 1\]"),
+        (lambda: MaskingNoise(1.5), "probability=1.5: must be at most 1"),
         (lambda: make_noise({"kind": "pink"}), "noise.kind=pink: must be one of gaussian"),
         (lambda: make_noise({"kind": "gaussian", "sigma": 1}), "noise.mean: missing"),
         (lambda: make_noise({"kind": "masking", "sigma": 1}), "noise.sigma=1: no such key"),

@@ -1,76 +1,83 @@
 """The check between a user's values and everything else."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from dae_lightning import config, schema
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import Count, Positive, Probability, Range, check
+from dae_lightning.schema import Count, Kind, List, Positive, Probability, Settings, check, kind_of
 
 
-@dataclass(frozen=True)
-class Inner:
+class Shape(Kind):
+    group = "shape"
+
+
+class Inner(Shape):
     kind: Literal["inner"]
     share: Probability
-    pair: tuple[Positive, Positive] = (1.0, 1.0)
+    pair: Annotated[tuple[Positive, Positive], List] = (1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Other:
+class Other(Shape):
     kind: Literal["other"]
 
 
-@dataclass(frozen=True)
-class Outer:
+class Outer(Settings):
     count: Count
-    inner: Inner | Other
+    shape: Annotated[Inner | Other, kind_of("shape")]
     name: str | None
     flag: bool = False
-    limit: Count | Annotated[float, Range(0, 1, "(]")] | None = None
+    limit: Count | Annotated[float, Field(gt=0, le=1)] | None = None
 
 
-RIGHT = {"count": 2.0, "inner": {"kind": "inner", "share": 1, "pair": [1, 2]}, "name": None}
+RIGHT = {"count": 2.0, "shape": {"kind": "inner", "share": 1, "pair": [1, 2]}, "name": None}
 
 
 def test_plain_values_become_a_checked_instance() -> None:
-    assert check(Outer, RIGHT, "") == Outer(2, Inner("inner", 1.0, (1.0, 2.0)), None)
-    assert check(Outer, RIGHT | {"inner": {"kind": "other"}, "limit": 0.5, "flag": True}, "").limit == 0.5
+    expected = Outer(count=2, shape=Inner(kind="inner", share=1.0, pair=(1.0, 2.0)), name=None)
+    assert check(Outer, RIGHT, "") == expected
+    assert check(Outer, RIGHT | {"shape": {"kind": "other"}, "limit": 0.5, "flag": True}, "").limit == 0.5
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"count": 0}, "count=0: must be a whole number at least 1"),
-        ({"count": 1.5}, "count=1.5: must be a whole number at least 1"),
-        ({"count": True}, "count=True: must be a whole number at least 1"),
-        ({"count": "many"}, "count=many: must be a whole number at least 1"),
+        ({"count": 0}, "count=0: must be at least 1"),
+        ({"count": 1.5}, "count=1.5: must be a whole number"),
+        ({"count": True}, "count=True: must be a whole number"),
+        ({"count": "3"}, "count=3: must be a whole number"),
         ({"coumt": 3}, "coumt=3: no such key; did you mean count?"),
-        ({"share": 3}, "share=3: no such key; did you mean inner.share?"),
-        ({"inner": {"kind": "inner", "share": 1.1}}, "inner.share=1.1: must be a finite number in [0, 1]"),
-        ({"inner": {"kind": "inner", "share": float("nan")}}, "inner.share=nan: must be a finite number in [0, 1]"),
-        ({"inner": {"kind": "inner"}}, "inner.share: missing"),
+        ({"share": 3}, "share=3: no such key; did you mean shape.share?"),
+        ({"shape": {"kind": "inner", "share": 1.1}}, "shape.share=1.1: must be at most 1"),
+        ({"shape": {"kind": "inner", "share": float("nan")}}, "shape.share=nan: must be a finite number"),
+        ({"shape": {"kind": "inner", "share": True}}, "shape.share=True: must be a finite number"),
+        ({"shape": {"kind": "inner"}}, "shape.share: missing"),
         (
-            {"inner": {"kind": "inner", "share": 1, "shar": 1}},
-            "inner.shar=1: no such key with inner.kind=inner; did you mean inner.share?",
+            {"shape": {"kind": "inner", "share": 1, "shar": 1}},
+            "shape.shar=1: no such key with shape.kind=inner; did you mean shape.share?",
         ),
-        ({"inner": {"kind": "inner", "share": 1, "pair": [1]}}, "inner.pair=[1]: must be a list of 2 values"),
-        (
-            {"inner": {"kind": "inner", "share": 1, "pair": [1, 0]}},
-            "inner.pair[1]=0: must be a finite number above 0",
-        ),
-        ({"inner": {"kind": "outer"}}, "inner.kind=outer: must be one of inner, other"),
-        ({"inner": 3}, "inner=3: must be a mapping whose kind is one of inner, other"),
-        ({"name": 3}, "name=3: must be text or null"),
+        ({"shape": {"kind": "inner", "share": 1, "pair": [1]}}, "shape.pair[1]: missing"),
+        ({"shape": {"kind": "inner", "share": 1, "pair": [1, 0]}}, "shape.pair[1]=0: must be above 0"),
+        ({"shape": {"kind": "inner", "share": 1, "pair": 1}}, "shape.pair=1: must be a list"),
+        ({"shape": {"kind": "outer"}}, "shape.kind=outer: must be one of inner, other"),
+        ({"shape": 3}, "shape=3: must be a mapping whose kind is one of inner, other"),
+        ({"name": 3}, "name=3: must be text"),
         ({"flag": 1}, "flag=1: must be true or false"),
-        ({"limit": 0.0}, "limit=0.0: must be a whole number at least 1 or a finite number in (0, 1] or null"),
+        ({"limit": 0.0}, "limit=0.0: must be at least 1 or above 0"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_remedy(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(Outer, RIGHT | change, "")
     assert str(error.value) == message
+
+
+def test_fields_that_do_not_fit_together_are_named_with_their_group() -> None:
+    noise = {"kind": "gaussian_range", "mean": 0.0, "low": 2.0, "high": 1.0}
+    with pytest.raises(ConfigError, match=r"^noise.low=2: must be at most high=1$"):
+        check(config.Noise, noise, "noise")
 
 
 def test_keys_are_those_of_every_choice() -> None:

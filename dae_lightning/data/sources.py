@@ -1,7 +1,9 @@
 """The sources of images, by name."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 
@@ -13,20 +15,22 @@ from dae_lightning.data.image_folder import ImageFolder
 from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
 
-_loaded: dict[config.Data, "Loaded"] = {}
+SOURCES: dict[str, Callable[..., ImageSource]] = {
+    "fashion_mnist": FashionMnist,
+    "idx": IdxFolder,
+    "glyphs": Glyphs,
+    "image_folder": ImageFolder,
+}
+
+_loaded: dict[config.DataKind, "Loaded"] = {}
 
 
-def make_source(data: config.Data) -> ImageSource:
-    """The source that the configuration describes."""
+def make_source(data: config.DataKind) -> ImageSource:
+    """The source that the configuration describes; it takes those of the settings that it has parameters for."""
     if data in _loaded:
         return _loaded[data]
-    if isinstance(data, config.Glyphs):
-        return Glyphs(data.train_size, data.test_size, data.seed)
-    if isinstance(data, config.ImageFolder):
-        return ImageFolder(data.root, data.test_fraction, data.seed)
-    if isinstance(data, config.Idx):
-        return IdxFolder(data.root)
-    return FashionMnist(data.root)
+    source, settings = SOURCES[data.kind], data.model_dump()
+    return source(**{name: settings[name] for name in signature(source).parameters if name in settings})
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Loaded:
         return self.images
 
 
-def load_ahead(data: config.Data) -> None:
+def load_ahead(data: config.DataKind) -> None:
     """Hold the images, if they can be read without fetching, for processes that are forked from this one."""
     if data in _loaded:
         return

@@ -1,7 +1,6 @@
 """Checkpoints against floors and ceilings: the same test images, with the same noise, through every method."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -72,7 +71,7 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     write_csv(folder / "evaluation.csv", [row.rounded() for row in rows])
     facts = {
         "images": len(test.images),
-        "data": asdict(data),
+        "data": data.model_dump(),
         "noise": conditions[0].noise.kind,
         "noise_mean": noise_mean(first),
         "eval_seed": seed,

@@ -11,14 +11,14 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.checkpoint import read_checkpoint
 
 
-def recorded_data(checkpoints: Mapping[str, Path]) -> config.Data:
+def recorded_data(checkpoints: Mapping[str, Path]) -> config.DataKind:
     """The images that all these checkpoints were trained on.
 
     Raises:
         CheckpointError: they do not say, or they do not agree.
     """
     recorded = {place: read_checkpoint(path).get("data") for place, path in checkpoints.items()}
-    found: list[config.Data] = []
+    found: list[config.DataKind] = []
     for place, data in recorded.items():
         if data is None:
             raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
@@ -28,7 +28,7 @@ def recorded_data(checkpoints: Mapping[str, Path]) -> config.Data:
     return found[0]
 
 
-def load_images(data: config.Data, models: Mapping[str, DenoisingAutoencoder]) -> Splits:
+def load_images(data: config.DataKind, models: Mapping[str, DenoisingAutoencoder]) -> Splits:
     """All training images, those that a run held out included (they chose its best checkpoint), and the test images.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class DenoisingAutoencoder(LightningModule):
                 "input_shape": list(self.input_shape),
                 "latent": latent,
                 "noise": self.noise.settings(),
-                "optim": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.optim).items()},
+                "optim": self.optim.model_dump(mode="json"),
                 "seed": seed,
                 "eval_seed": eval_seed,
                 "input_scale": self.input_scale,
@@ -154,7 +153,7 @@ class DenoisingAutoencoder(LightningModule):
         return generator(self.seed, "noise", *stream, device=self.device)
 
     def configure_optimizers(self) -> Any:
-        settings = replace(self.optim, lr=self.lr)
+        settings = self.optim.model_copy(update={"lr": self.lr})
         steps = 0 if isinstance(settings, config.Adam) else self.total_steps()  # it takes loading the data to know
         optimizer, schedule = make_optimizer(settings, self.parameters(), steps, self.optimizer_class)
         if schedule is None:

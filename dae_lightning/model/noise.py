@@ -5,7 +5,6 @@ Source: Vincent et al., Stacked Denoising Autoencoders, JMLR 11 (2010), section 
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -13,14 +12,28 @@ from torch import Tensor, nn
 
 from dae_lightning import config
 from dae_lightning.randomness import generator as generator_of
-from dae_lightning.schema import Finite, NonNegative, Probability, check
+from dae_lightning.schema import KINDS, check
 
 
 class Noise(nn.Module):
-    """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode."""
+    """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode.
+
+    A class of one's own has a `kind`, gives its parameters, plain values, to `__init__`, and overrides `corrupt`.
+    Each parameter becomes an attribute; those of a kind that the schema knows are checked.
+
+    Raises:
+        ConfigError: a parameter of the wrong type or out of range; the message names it.
+    """
 
     kind: ClassVar[str]
-    parameter_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__()
+        if schema := KINDS["noise"].get(self.kind):
+            parameters = check(schema, {"kind": self.kind} | parameters, "").model_dump(exclude={"kind"})
+        self._parameter_names = tuple(parameters)
+        for name, value in parameters.items():
+            setattr(self, name, value)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`clean` (B, *input_shape) corrupted, in whatever mode; same shape and dtype.
@@ -34,10 +47,10 @@ class Noise(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """Plain values from which `make_noise` makes this process again."""
-        return {"kind": self.kind} | {name: getattr(self, name) for name in self.parameter_names}
+        return {"kind": self.kind} | {name: getattr(self, name) for name in self._parameter_names}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.parameter_names)
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._parameter_names)
 
 
 class GaussianNoise(Noise):
@@ -47,12 +60,11 @@ class GaussianNoise(Noise):
     """
 
     kind = "gaussian"
-    parameter_names = ("mean", "sigma")
+    mean: float
+    sigma: float
 
     def __init__(self, mean: float = 0.0, sigma: float = 1.0) -> None:
-        super().__init__()
-        self.mean: float = check(Finite, mean, "mean")
-        self.sigma: float = check(NonNegative, sigma, "sigma")
+        super().__init__(mean=mean, sigma=sigma)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator)
@@ -66,13 +78,12 @@ class GaussianRange(Noise):
     """
 
     kind = "gaussian_range"
-    parameter_names = ("mean", "low", "high")
+    mean: float
+    low: float
+    high: float
 
     def __init__(self, mean: float, low: float, high: float) -> None:
-        super().__init__()
-        settings = {"kind": self.kind, "mean": mean, "low": low, "high": high}
-        checked: config.GaussianRange = check(config.GaussianRange, settings, "")
-        self.mean, self.low, self.high = checked.mean, checked.low, checked.high
+        super().__init__(mean=mean, low=low, high=high)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         log_sigma = clean.new_empty(len(clean), *[1] * (clean.dim() - 1))  # (B, 1, ..., 1)
@@ -84,11 +95,10 @@ class MaskingNoise(Noise):
     """Every pixel is set to 0 with `probability`, independently of the others."""
 
     kind = "masking"
-    parameter_names = ("probability",)
+    probability: float
 
     def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability: float = check(Probability, probability, "probability")
+        super().__init__(probability=probability)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return clean.masked_fill(_uniform(clean, generator) < self.probability, 0.0)
@@ -98,11 +108,10 @@ class SaltAndPepperNoise(Noise):
     """Every pixel is replaced with `probability`, independently of the others: by 0 or by 1, a fair coin's choice."""
 
     kind = "salt_and_pepper"
-    parameter_names = ("probability",)
+    probability: float
 
     def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability: float = check(Probability, probability, "probability")
+        super().__init__(probability=probability)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         uniform = _uniform(clean, generator)
@@ -121,7 +130,7 @@ NOISES: dict[str, type[Noise]] = {
 
 def make_noise(settings: Mapping[str, Any]) -> Noise:
     """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
-    parameters = asdict(check(config.Noise, dict(settings), "noise"))
+    parameters = check(config.Noise, dict(settings), "noise").model_dump()
     return NOISES[parameters.pop("kind")](**parameters)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ class Checkpoints(Checkpoint):
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
 
-    def __init__(self, folder: Path, data: config.Data, when: config.Checkpoint, stop: StopSignal) -> None:
+    def __init__(self, folder: Path, data: config.DataKind, when: config.Checkpoint, stop: StopSignal) -> None:
         self.folder, self.data, self.when, self.stop = folder, data, when, stop
         self.best: float | None = None
         self.started = False  # whether a checkpoint to resume from has been restored
@@ -81,7 +80,7 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
-        data = asdict(self.data)
+        data = self.data.model_dump()
         if "root" in data:
             data["root"] = os.path.abspath(data["root"])
         checkpoint["data"] = data

@@ -4,7 +4,6 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,8 @@ def _train(
         return math.nan  # the first one does the rest, alone
     device = _device_name(trainer)  # only now: where nobody has set a rank's threads, Lightning does
     if settings.trainer.strategy is not None:
-        alone = replace(settings.trainer, strategy=None, devices=1, num_nodes=None)
-        trainer = make_trainer(replace(settings, trainer=alone), accelerator, folder, data, [])
+        alone = settings.trainer.model_copy(update={"strategy": None, "devices": 1, "num_nodes": None})
+        trainer = make_trainer(settings.model_copy(update={"trainer": alone}), accelerator, folder, data, [])
 
     if not history.rows:
         raise TrainingError("no epoch was finished (trainer.max_time, trainer.max_steps): nothing to test")
@@ -125,7 +124,7 @@ def _train(
             "seed": settings.seed,
             "device": device,
             "versions": versions(),
-            "config": asdict(settings),
+            "config": settings.model_dump(),
         },
     )
     draw(settings, model, data, history, folder / "figures")
@@ -150,8 +149,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManyStep
     model = ManySteps(
         input_shape,
         settings.latent,
-        asdict(settings.noise),
-        asdict(settings.optim),
+        settings.noise.model_dump(),
+        settings.optim.model_dump(),
         settings.seed,
         settings.eval_seed,
         settings.input_scale,
@@ -174,7 +173,7 @@ def make_trainer(
 
     Of several ranks only the `first` shows and logs anything.
     """
-    flags = {name: value for name, value in asdict(settings.trainer).items() if value is not None}
+    flags = settings.trainer.model_dump(exclude_none=True)
     flags.pop("max_steps", None)  # of the model's own steps: ManySteps.max_steps
     flags["enable_progress_bar"] &= first
     if flags["enable_progress_bar"]:

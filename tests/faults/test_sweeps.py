@@ -91,7 +91,7 @@ def test_a_job_that_fails_or_exits_or_is_killed_stops_no_other_and_is_no_success
     ("values", "failed", "reason"),
     [
         ("optim.lr=1e18,1e-3", "1e+18_2.0", "the loss of step "),
-        ("noise.sigma=-1,1", "0.001_-1", "noise.sigma=-1: must be a finite number at least 0"),
+        ("noise.sigma=-1,1", "0.001_-1", "noise.sigma=-1: must be at least 0"),
     ],
     ids=["diverges", "out of range"],
 )
