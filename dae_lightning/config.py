@@ -3,7 +3,7 @@
 Light on purpose: nothing here imports torch, so that a mistyped key is answered at once.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 from typing_extensions import Self
@@ -65,6 +65,18 @@ class SaltAndPepperNoise(NoiseKind):
 Noise = Annotated[SerializeAsAny[NoiseKind], kind_of("noise")]
 
 
+class NetworkKind(Kind):
+    group = "network"
+
+
+class DenseNetwork(NetworkKind):
+    kind: Literal["dense"]
+    input_scale: Positive
+
+
+Network = Annotated[SerializeAsAny[NetworkKind], kind_of("network")]
+
+
 class OptimKind(Kind):
     group = "optim"
 
@@ -89,8 +101,8 @@ Optim = Annotated[Adam | AdamOneCycle, kind_of("optim")]
 
 class DataKind(Kind):
     group = "data"
-    seed: Seed
-    val_size: Size | None
+    seed: Seed = 0
+    val_size: Size | None = None
 
 
 class FashionMnist(DataKind):
@@ -198,6 +210,7 @@ class Train(Settings):
     examples: Count
     resume: str | None
     noise: Noise
+    network: Network
     data: Data
     optim: Optim
     trainer: Trainer
@@ -206,6 +219,15 @@ class Train(Settings):
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
+    plugins: tuple[str, ...] | list[str] = ()  # modules that register kinds; they have been imported by now
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_0_1(cls, values: Any) -> Any:
+        """Runs that began when there was one network."""
+        if isinstance(values, dict) and "network" not in values:
+            return values | {"network": {"kind": "dense", "input_scale": values.get("input_scale", 1.0)}}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -220,6 +242,7 @@ class Train(Settings):
 class Denoise(Settings):
     """`conf/denoise.yaml`, whole."""
 
+    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     images: str
     output: str
@@ -233,6 +256,7 @@ class Denoise(Settings):
 class Export(Settings):
     """`conf/export.yaml`, whole."""
 
+    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     format: Literal["onnx", "torch"]
     output: str | None
@@ -245,6 +269,7 @@ Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_b
 class Evaluate(Settings):
     """`conf/evaluate.yaml`, whole."""
 
+    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
     sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)]
     probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)]

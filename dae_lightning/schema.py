@@ -4,9 +4,10 @@ import difflib
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args
+from inspect import Parameter, isclass, signature
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from dae_lightning.errors import ConfigError
 
@@ -37,18 +38,65 @@ class Settings(BaseModel):
 
 
 class Kind(Settings):
-    """One choice of a config group: its `kind`, and the parameters that it takes."""
+    """One choice of a config group: its `kind`, and the parameters that it takes.
+
+    A class that derives from this names a `group`; the ones that derive from that, with a `kind`, are its choices.
+    """
 
     kind: str
-    group: ClassVar[str]  # one that names a group registers every class derived from it that has a `kind`
+    group: ClassVar[str]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         if names := get_args(cls.model_fields["kind"].annotation):
-            KINDS.setdefault(cls.group, {})[names[0]] = cls
+            KINDS[cls.group][names[0]] = cls
+        else:
+            GROUPS[cls.group], KINDS[cls.group] = cls, {}
 
 
-KINDS: dict[str, dict[str, type[Kind]]] = {}  # group -> kind -> its parameters
+GROUPS: dict[str, type[Kind]] = {}  # group -> what its kinds have in common
+KINDS: dict[str, dict[str, type[Kind]]] = {}  # group -> kind -> its parameters and their types, declared once
+IMPLEMENTATIONS: dict[str, dict[str, Callable[..., Any]]] = {}  # group -> kind -> what is made of it
+GIVEN = ("input_shape", "latent", "seed")  # parameters that are not a kind's own: the model gives them
+
+Implementation = TypeVar("Implementation", bound=Callable[..., Any])
+
+
+def register(group: str, kind: str) -> Callable[[Implementation], Implementation]:
+    """A decorator: the class or function is what `kind` names in `group`.
+
+    Where the schema does not know the kind, as with one of a user's own, its parameters, their types and defaults are
+    those of the signature.
+    """
+
+    def add(implementation: Implementation) -> Implementation:
+        IMPLEMENTATIONS.setdefault(group, {})[kind] = implementation
+        if kind not in KINDS[group]:
+            types = get_type_hints(_constructor(implementation), include_extras=True)
+            fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
+            for name, parameter in signature(implementation).parameters.items():
+                if name not in (*GIVEN, *GROUPS[group].model_fields):
+                    default = ... if parameter.default is Parameter.empty else parameter.default
+                    fields[name] = (types.get(name, Any), default)
+            create_model(implementation.__name__, __base__=GROUPS[group], **fields)
+        return implementation
+
+    return add
+
+
+def _constructor(implementation: Any) -> Any:
+    return implementation.__init__ if isclass(implementation) else implementation
+
+
+def make(group: str, settings: Kind | Mapping[str, Any], **given: Any) -> Any:
+    """What the settings of a kind describe; it gets those of them, and of what is `given`, that it has parameters for.
+
+    Raises:
+        ConfigError: there is no such kind, or a setting is wrong.
+    """
+    values = check(Annotated[GROUPS[group], kind_of(group)], settings, group).model_dump() | given
+    implementation = IMPLEMENTATIONS[group][values["kind"]]
+    return implementation(**{name: values[name] for name in signature(implementation).parameters if name in values})
 
 
 def kind_of(group: str) -> BeforeValidator:
@@ -62,8 +110,10 @@ def kind_of(group: str) -> BeforeValidator:
             raise ConfigError(f"{group}={_brief(value)}: must be a mapping whose kind is one of {known}")
         kind = value.get("kind")
         if not isinstance(kind, str) or kind not in KINDS[group]:
-            raise ConfigError(f"{group}.kind={_brief(kind)}: must be one of {known}")
-        return check(KINDS[group][kind], value, group)
+            raise ConfigError(
+                f"{group}.kind={_brief(kind)}: must be one of {known}; plugins=[MODULE] registers one of your own"
+            )
+        return check(KINDS[group][kind], dict(value), group)
 
     return BeforeValidator(choose)
 

@@ -31,7 +31,7 @@ def test_a_checkpoint_holds_plain_values_and_knows_its_noise_shape_latent_and_da
         "val_size": None,
     }
     again = DenoisingAutoencoder.load_from_checkpoint(best, weights_only=True)
-    assert torch.equal(again.encoder.weight, model.encoder.weight)
+    assert torch.equal(again.network.encoder.weight, model.network.encoder.weight)
 
 
 def test_a_run_folder_means_its_best_checkpoint_else_its_last(run: Run) -> None:

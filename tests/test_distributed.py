@@ -177,7 +177,7 @@ def test_ranks_that_do_not_start_alike_are_refused(run: Run, monkeypatch: pytest
 
     def other(settings: Any, shape: Any) -> ManySteps:
         model = make(settings, shape)
-        model.decoder.bias.data += int(os.environ["RANK"])
+        model.network.decoder.bias.data += int(os.environ["RANK"])
         return model
 
     monkeypatch.setattr(training, "make_model", other)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from dae_lightning import DenoisingAutoencoder, config
 from dae_lightning.data.idx import read_idx
@@ -31,7 +32,7 @@ def format(request: pytest.FixtureRequest) -> str:
 
 
 def make_model(shape: tuple[int, ...], input_scale: float = 1.0) -> DenoisingAutoencoder:
-    model = DenoisingAutoencoder(shape, 5, NOISE, input_scale=input_scale)
+    model = DenoisingAutoencoder(shape, 5, NOISE, {"kind": "dense", "input_scale": input_scale})
     with torch.no_grad():
         for weights in model.parameters():
             weights.mul_(2).add_(0.1)
@@ -87,7 +88,7 @@ def test_a_model_that_disagrees_leaves_no_file_and_keeps_the_old_one(
     tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model((6, 4))
-    monkeypatch.setattr(export, "NEGATIVE_SLOPE", 0.01)  # PyTorch's
+    monkeypatch.setattr(export, "network_of", lambda model: nn.Sequential(model.network, nn.Hardtanh(0, 0.5)))
     with pytest.raises(ExportError, match=r"^the exported model differs from the checkpoint's by .*; not written$"):
         exported(model, tmp_path / "model", format)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]

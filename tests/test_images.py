@@ -32,7 +32,7 @@ def save_model(path: Path, shape: tuple[int, ...], kind: str = "gaussian") -> De
     noise = {"gaussian": {"mean": 0.0, "sigma": 2.0}, "masking": {"probability": 0.5}}[kind]
     model = DenoisingAutoencoder(shape, 8, {"kind": kind} | noise)
     with torch.no_grad():
-        model.decoder.weight.mul_(3)  # so that outputs are not all about the same
+        model.network.decoder.weight.mul_(3)  # so that outputs are not all about the same
     torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, path)
     return Denoiser(model, "cpu")
 

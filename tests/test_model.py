@@ -85,41 +85,41 @@ def test_wrong_images_are_refused_by_what_they_are() -> None:
 def test_the_network_is_the_notebooks_equation() -> None:
     model = small().eval()
     x = IMAGES.flatten(1)
-    code = x @ model.encoder.weight.T + model.encoder.bias
+    code = x @ model.network.encoder.weight.T + model.network.encoder.bias
     code = torch.where(code > 0, code, 0.3 * code)
-    image = 1 / (1 + torch.exp(-(code @ model.decoder.weight.T + model.decoder.bias)))
+    image = 1 / (1 + torch.exp(-(code @ model.network.decoder.weight.T + model.network.decoder.bias)))
     torch.testing.assert_close(model(IMAGES), image.view_as(IMAGES))
     assert bool((code < 0).any())  # the slope was in play
 
 
 def test_scaling_the_input_is_scaling_the_encoders_weights() -> None:
-    plain, scaled = small().eval(), small(input_scale=0.25).eval()
+    plain, scaled = small().eval(), small(network={"kind": "dense", "input_scale": 0.25}).eval()
     assert not torch.allclose(plain(IMAGES), scaled(IMAGES))
     with torch.no_grad():
-        plain.encoder.weight.mul_(0.25)
+        plain.network.encoder.weight.mul_(0.25)
     assert torch.equal(plain(IMAGES), scaled(IMAGES))  # a power of two rounds nothing
 
 
 def test_an_untrained_model_answers_with_the_image_it_starts_at() -> None:
     model = small()
     with torch.no_grad():
-        model.decoder.weight.zero_()
-    model.start_at(IMAGES[0])
+        model.network.decoder.weight.zero_()
+    model.network.start_at(IMAGES[0])
     torch.testing.assert_close(model.eval()(IMAGES[1:2]), IMAGES[:1])
-    model.start_at(torch.ones(6, 4))
-    assert bool(model.decoder.bias.isfinite().all())
+    model.network.start_at(torch.ones(6, 4))
+    assert bool(model.network.decoder.bias.isfinite().all())
 
 
 def test_weights_are_glorot_uniform_biases_zero_and_both_a_function_of_the_seed() -> None:
     model = small(input_shape=(28, 28), latent=256)
-    for layer in (model.encoder, model.decoder):
+    for layer in (model.network.encoder, model.network.decoder):
         bound = math.sqrt(6 / (784 + 256))
         assert layer.weight.abs().max() <= bound
         assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.01)
         assert layer.bias.count_nonzero() == 0
     torch.rand(1)  # the global generator has no say
-    assert torch.equal(small(seed=3).encoder.weight, small(seed=3).encoder.weight)
-    assert not torch.equal(small(seed=3).encoder.weight, small(seed=4).encoder.weight)
+    assert torch.equal(small(seed=3).network.encoder.weight, small(seed=3).network.encoder.weight)
+    assert not torch.equal(small(seed=3).network.encoder.weight, small(seed=4).network.encoder.weight)
 
 
 def test_noise_in_training_is_a_function_of_seed_and_step() -> None:
@@ -141,7 +141,7 @@ def test_noise_reaches_the_encoder_while_the_trainer_trains_and_only_then() -> N
     """Under Keras 3 the notebook silently trains without noise: its model never tells the layer that it trains."""
     model = small(noise=GaussianNoise(0.0, 5.0))
     seen = []
-    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     fit(model, [IMAGES])
     assert (seen[-1] - IMAGES.flatten(1)).std().item() == pytest.approx(5, rel=0.3)
     model.eval()(IMAGES)
@@ -170,7 +170,7 @@ def test_a_chunk_of_batches_takes_as_many_optimiser_steps_as_the_batches_alone()
     fit(alone, [(batch,) for batch in batches])
     fit(together, [tuple(batches[:4]), tuple(batches[4:])])
     assert together.batches_seen == alone.batches_seen == 6
-    assert torch.equal(alone.encoder.weight, together.encoder.weight)
+    assert torch.equal(alone.network.encoder.weight, together.network.encoder.weight)
 
 
 def test_max_steps_ends_within_a_chunk() -> None:
@@ -184,7 +184,7 @@ def test_max_steps_ends_within_a_chunk() -> None:
 def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str, tmp_path: Path) -> None:
     optim = {"kind": name, "lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-7}
     optim |= {"warmup": 0.3} if "cycle" in name else {}
-    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim, input_scale=0.2)
+    model = small(noise=GaussianNoise(0.5, 6.0), optim=optim, network={"kind": "dense", "input_scale": 0.2})
     fit(model, [IMAGES] * 5).save_checkpoint(tmp_path / "model.ckpt")
     loaded = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True).eval()
     assert loaded.noise.settings() == {"kind": "gaussian", "mean": 0.5, "sigma": 6.0}
@@ -193,17 +193,9 @@ def test_a_saved_model_loads_without_further_arguments_with_its_noise(name: str,
     assert torch.equal(loaded(IMAGES), loaded(IMAGES))  # no noise
 
 
-def test_a_checkpoint_from_before_input_scale_has_1(tmp_path: Path) -> None:
-    fit(small(), [IMAGES]).save_checkpoint(tmp_path / "model.ckpt")
-    old = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    del old["hyper_parameters"]["input_scale"]
-    torch.save(old, tmp_path / "old.ckpt")
-    assert DenoisingAutoencoder.load_from_checkpoint(tmp_path / "old.ckpt").input_scale == 1
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
     model = chunked()
     with torch.no_grad():
-        model.decoder.bias.fill_(math.inf)
+        model.network.decoder.bias.fill_(math.inf)
     with pytest.raises(Exception, match=r"the loss of step 0, at rate 0.001, is (nan|inf): lower optim.lr=0.001"):
         fit(model, [tuple([IMAGES] * 3)])

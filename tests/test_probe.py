@@ -118,7 +118,7 @@ def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
 
 def test_what_a_denoiser_wipes_out_no_classifier_reads() -> None:
     model = DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval()
-    torch.nn.init.zeros_(model.decoder.weight)  # it answers with one and the same image
+    torch.nn.init.zeros_(model.network.decoder.weight)  # it answers with one and the same image
     rows = probe({"a": model}, toy(90), toy(60), NOISES[:1], seed=0)
     accuracy = {row["input"]: row["accuracy"] for row in rows if row["features"] == "pixels"}
     assert accuracy["noisy"] > 0.6

@@ -74,11 +74,11 @@ def test_the_notebook_in_two_lines_with_torchvisions_own_data_set(tmp_path: Path
             (raw / f"{split}-{kind}-ubyte").write_bytes(header + values.tobytes())
             (raw / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + values.tobytes()))
     model = DenoisingAutoencoder(input_shape=(28, 28), latent=256, noise=GaussianNoise(sigma=2))
-    before = model.encoder.weight.clone()
+    before = model.network.encoder.weight.clone()
     data = DataLoader(FashionMNIST(tmp_path, transform=ToTensor(), download=True), 32, shuffle=True)
     lightning.Trainer(max_epochs=1, **QUIET, enable_checkpointing=False).fit(model, data)
     assert model.batches_seen == 2
-    assert not torch.equal(model.encoder.weight, before)
+    assert not torch.equal(model.network.encoder.weight, before)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_the_notebook_in_two_lines_with_torchvisions_own_data_set(tmp_path: Path
 )
 def test_it_trains_with_what_the_trainer_offers(flags: dict[str, Any]) -> None:
     learning, fit = model(), trainer(**flags)
-    before = learning.encoder.weight.clone()
+    before = learning.network.encoder.weight.clone()
     fit.fit(learning, loader(), loader(25))
-    assert not torch.equal(learning.encoder.weight.float(), before)
+    assert not torch.equal(learning.network.encoder.weight.float(), before)
     assert fit.callback_metrics["val/denoising/bce"].isfinite()
 
 
@@ -137,9 +137,9 @@ def test_predictions_are_the_denoised_images_in_the_shape_that_came() -> None:
 
 def test_a_compiled_model_trains() -> None:
     compiled = torch.compile(learning := model(), backend="eager")
-    before = learning.encoder.weight.clone()
+    before = learning.network.encoder.weight.clone()
     trainer(max_epochs=1).fit(compiled, loader())  # type: ignore[arg-type]
-    assert not torch.equal(learning.encoder.weight, before)
+    assert not torch.equal(learning.network.encoder.weight, before)
 
 
 def test_it_trains_in_a_thread_that_is_not_the_main_one() -> None:

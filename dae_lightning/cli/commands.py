@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import config
+from dae_lightning import config, plugins
 from dae_lightning.cli.hydra_app import checked, one_line, run_command
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError
@@ -172,7 +172,7 @@ def _evaluate(cfg: DictConfig) -> None:
 
 
 SUMMARIZE = """\
-dae-summarize SWEEP_DIR
+dae-summarize SWEEP_DIR [plugins=[MODULE]]
 
 Print a multirun's table and how far it is, and leave summary.csv, summary.json, gallery.png, and heatmap.png (where two
 or three keys vary) or curves.png (where one does) in its folder. It may still run.
@@ -185,10 +185,13 @@ def summarize() -> None:
     if {"-h", "--help"} & set(arguments):
         print(SUMMARIZE, end="")
         return
+    modules = plugins.named_in(arguments)
+    arguments = [argument for argument in arguments if not argument.startswith("plugins=")]
     if len(arguments) != 1:
         sys.exit("error: give one sweep's folder: dae-summarize SWEEP_DIR")
     stop_at_once()
     try:
+        plugins.load(modules)
         summary.summarize(Path(arguments[0]).expanduser())
     except Interrupted as stop:
         print(stop, file=sys.stderr)

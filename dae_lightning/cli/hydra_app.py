@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import config, schema
+from dae_lightning import config, plugins, schema
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
@@ -43,6 +43,7 @@ LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-laun
 
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     """A composed configuration, with types and ranges checked; raises ConfigError."""
+    plugins.load(cfg.get("plugins") or [])  # in a launcher's worker they have not been
     if missing := OmegaConf.missing_keys(cfg):
         raise ConfigError(f"{' and '.join(sorted(missing))}: missing; give {min(missing)}=...")
     settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
@@ -88,6 +89,7 @@ def run_command(name: str, kind: type, task: Callable[[DictConfig], float | None
     # argparse, by which Hydra reads its command line, wants overrides to stand together
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
+        plugins.load(plugins.named_in(sys.argv[1:]))
         if {"-m", "--multirun"} & set(sys.argv):
             check_sweep(sys.argv[1:])
         if name == "train":

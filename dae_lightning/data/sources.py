@@ -1,9 +1,7 @@
 """The sources of images, by name."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from inspect import signature
 
 import torch
 
@@ -14,23 +12,25 @@ from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.image_folder import ImageFolder
 from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
+from dae_lightning.schema import make, register
 
-SOURCES: dict[str, Callable[..., ImageSource]] = {
+for kind, source in {
     "fashion_mnist": FashionMnist,
     "idx": IdxFolder,
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
-}
+}.items():
+    register("data", kind)(source)
 
 _loaded: dict[config.DataKind, "Loaded"] = {}
 
 
 def make_source(data: config.DataKind) -> ImageSource:
-    """The source that the configuration describes; it takes those of the settings that it has parameters for."""
+    """The source that the configuration describes."""
     if data in _loaded:
         return _loaded[data]
-    source, settings = SOURCES[data.kind], data.model_dump()
-    return source(**{name: settings[name] for name in signature(source).parameters if name in settings})
+    source: ImageSource = make("data", data)
+    return source
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dae_lightning import config
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.noise import GaussianNoise, Noise, make_noise
+from dae_lightning.model.noise import GaussianNoise, Noise
 
 Models = Mapping[str, DenoisingAutoencoder]  # by what the user called their checkpoints
 
@@ -35,18 +35,12 @@ def make_conditions(settings: config.Evaluate, models: Models) -> list[Condition
     Raises:
         CheckpointError: the checkpoints were trained on different processes, which no one grid suits.
     """
-    processes = {(_family(model.noise), noise_mean(model.noise)) for model in models.values()}
-    if len(processes) > 1:
+    first, *others = (model.noise for model in models.values())
+    if any(noise.at(0.5).settings() != first.at(0.5).settings() for noise in others):
         named = ", ".join(f"{place} on {model.noise}" for place, model in models.items())
         raise CheckpointError(f"checkpoint: trained on different kinds of noise ({named}); evaluate them apart")
-    ((kind, mean),) = processes
-    if kind == "gaussian":
-        denoising = [Condition("denoising", sigma, GaussianNoise(mean, sigma)) for sigma in settings.sigmas]
-    else:
-        denoising = [
-            Condition("denoising", level, make_noise({"kind": kind, "probability": level}))
-            for level in settings.probabilities
-        ]
+    grids = {"sigma": settings.sigmas, "probability": settings.probabilities}
+    denoising = [Condition("denoising", level, first.at(level)) for level in grids.get(level_name(first), (1.0,))]
     return [*denoising, Condition("reconstruction", None, GaussianNoise(0.0, 0.0))]
 
 
@@ -56,21 +50,10 @@ def nearest(conditions: Sequence[Condition], level: float) -> Condition:
 
 
 def level_name(noise: Noise) -> str:
-    """What the level of a process is called."""
-    return "sigma" if _family(noise) == "gaussian" else "probability"
-
-
-def trained_levels(noise: Noise) -> tuple[float, ...]:
-    """The level that a process has, or the ends of its range."""
-    names = [name for name in ("low", "high", "sigma", "probability") if name in noise.settings()]
-    return tuple(float(noise.settings()[name]) for name in names)
+    """What the level of a process is called; one that has none is tested as it was trained, at strength 1."""
+    return noise.level or "strength"
 
 
 def noise_mean(noise: Noise) -> float:
     """The mean of Gaussian noise; of other processes 0."""
     return float(noise.settings().get("mean", 0.0))
-
-
-def _family(noise: Noise) -> str:
-    """A process by the grid that suits it: Gaussian noise of one sigma or of a range of them is the same."""
-    return "gaussian" if noise.kind.startswith("gaussian") else noise.kind

@@ -15,7 +15,6 @@ from dae_lightning.evaluation.conditions import (
     make_conditions,
     nearest,
     noise_mean,
-    trained_levels,
 )
 from dae_lightning.evaluation.estimators import Unsuited
 from dae_lightning.evaluation.inputs import load_images, recorded_data
@@ -48,7 +47,7 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     seed = settings.eval_seed
 
     first = next(iter(models.values())).noise
-    level, trained = level_name(first), trained_levels(first)
+    level, trained = level_name(first), first.levels()
     shown = nearest(conditions, sum(trained) / len(trained))
     examples = Examples.choose(test.images, settings.examples, seed)
     noisy = corrupt_each(shown.noise, examples.clean, seed, examples.indices)
@@ -81,7 +80,7 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     }
     write_results(folder / "evaluation.json", facts)
     named = model_titles(models)
-    marks = {named[place]: trained_levels(model.noise) for place, model in models.items()}
+    marks = {named[place]: model.noise.levels() for place, model in models.items()}
     save_figure(curve_figure(_curves(rows, titles), marks, level), folder / "denoising_curve.png")
     title = f"the same {len(examples.clean)} test images, {level} {shown.level:g}"
     save_figure(examples_figure(gallery, title), folder / "gallery.png")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
-from dae_lightning.evaluation.conditions import Condition, Models, level_name, trained_levels
+from dae_lightning.evaluation.conditions import Condition, Models, level_name
 from dae_lightning.evaluation.estimators import BASELINES, Estimator
 from dae_lightning.evaluation.filters import FILTERS
 from dae_lightning.evaluation.report import Row
@@ -17,7 +17,7 @@ from dae_lightning.model.metrics import ImageQuality
 from dae_lightning.model.noise import corrupt_each
 
 
-class Network:
+class TrainedModel:
     """A trained model as an `Estimator`: fitted long ago, and nobody tells it the noise."""
 
     def __init__(self, model: DenoisingAutoencoder) -> None:
@@ -27,10 +27,10 @@ class Network:
         """Nothing to learn."""
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(noisy))
+        return self.model.network(noisy)  # type: ignore[no-any-return]
 
-    def logits(self, noisy: Tensor) -> Tensor:
-        return self.model.decode_logits(self.model.encode(noisy))
+    def logits(self, noisy: Tensor) -> Tensor | None:
+        return self.model.network.logits(noisy)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Method:
 def make_methods(names: Sequence[str], models: Models) -> list[Method]:
     """The models, then the methods of these names."""
     titles = model_titles(models)
-    methods = [Method("model", place, titles[place], Network(model)) for place, model in models.items()]
+    methods = [Method("model", place, titles[place], TrainedModel(model)) for place, model in models.items()]
     known = BASELINES | FILTERS
     return methods + [Method(name, "", name.replace("_", " "), known[name]()) for name in names]
 
@@ -56,7 +56,7 @@ def model_titles(models: Models) -> dict[str, str]:
     if len(models) == 1:
         return dict.fromkeys(models, "model")
     titles = {
-        place: f"model ({level_name(model.noise)} {' to '.join(f'{level:g}' for level in trained_levels(model.noise))})"
+        place: f"model ({level_name(model.noise)} {' to '.join(f'{level:g}' for level in model.noise.levels())})"
         for place, model in models.items()
     }
     again = list(titles.values())
@@ -81,7 +81,7 @@ def measure(
         for method, quality in zip(methods, qualities, strict=True):
             estimator = method.estimator
             # the BCE of a model is that of its logits, without clipping, as in its training
-            logits = estimator.logits(noisy) if isinstance(estimator, Network) else None
+            logits = estimator.logits(noisy) if isinstance(estimator, TrainedModel) else None
             quality.update(estimator(noisy) if logits is None else torch.sigmoid(logits), clean, logits)
         advance(len(batch))
     rows = []

@@ -14,7 +14,7 @@ from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.pictures import mode_of, picture, pixels
 from dae_lightning.errors import ConfigError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
-from dae_lightning.model.noise import GaussianNoise, Noise, corrupt_each
+from dae_lightning.model.noise import Noise, corrupt_each
 from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
@@ -104,9 +104,9 @@ class Denoiser:
         trained = self.model.noise
         if sigma is None:
             return trained
-        if not trained.kind.startswith("gaussian"):
+        if trained.level != "sigma":
             raise ConfigError(f"sigma={sigma}: the model's noise, {trained}, has none; leave it out")
-        return GaussianNoise(getattr(trained, "mean", 0.0), sigma)
+        return trained.at(sigma)
 
     @torch.no_grad()
     def _through(self, function: Function, values: Any, source: _Space, target: _Space, keep: bool = False) -> Any:

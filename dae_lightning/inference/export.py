@@ -21,7 +21,7 @@ from dae_lightning.data.datamodule import as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import ExportError, UserError
 from dae_lightning.files import replacing
-from dae_lightning.model.autoencoder import NEGATIVE_SLOPE, DenoisingAutoencoder, load_model
+from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.noise import corrupt_each
 from dae_lightning.randomness import generator
@@ -55,22 +55,13 @@ def export_checkpoint(settings: config.Export, checkpoint: Path) -> None:
 
 def metadata(model: DenoisingAutoencoder) -> dict[str, str]:
     """What a user without this package should know of the model."""
-    known = {name: json.dumps(model.hparams[name]) for name in ("input_shape", "latent", "noise")}
+    known = {name: json.dumps(model.hparams[name]) for name in ("input_shape", "latent", "noise", "network")}
     return known | {"dae_lightning": version("dae_lightning")}
 
 
 def network_of(model: DenoisingAutoencoder) -> nn.Module:
-    """The model's equation alone, in evaluation mode, with its weights: exporters see no Lightning."""
-    encoder = deepcopy(model.encoder)
-    encoder.weight.data *= model.input_scale
-    return nn.Sequential(
-        nn.Flatten(),
-        encoder,
-        nn.LeakyReLU(NEGATIVE_SLOPE),
-        model.decoder,
-        nn.Sigmoid(),
-        nn.Unflatten(1, model.input_shape),
-    ).eval()
+    """The model's network alone, in evaluation mode: exporters see no Lightning."""
+    return deepcopy(model.network).eval()
 
 
 def to_program(model: DenoisingAutoencoder) -> bytes:

@@ -1,9 +1,9 @@
 """The denoising autoencoder: noise, encoder, decoder, loss, and how it is trained and evaluated."""
 
-import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,19 +16,18 @@ from dae_lightning import config
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape
-from dae_lightning.model.metrics import TASKS, ImageQuality
+from dae_lightning.model.metrics import TASKS, ImageQuality, bce
+from dae_lightning.model.network import Network, make_network
 from dae_lightning.model.noise import Noise, corrupt_each, make_noise
 from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
 from dae_lightning.randomness import generator
-from dae_lightning.schema import Positive, Seed, check
+from dae_lightning.schema import Seed, check
 
-NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
+DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense", "input_scale": 1.0})  # the notebook's network
 
 
 class DenoisingAutoencoder(LightningModule):
-    """A dense denoising autoencoder (Vincent et al. 2008, 2010), as a Keras teaching notebook builds it.
-
-    images -> noise -> flatten -> scale -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
+    """A denoising autoencoder (Vincent et al. 2008, 2010): noise -> network, trained towards the clean images.
 
     An ordinary LightningModule under automatic optimisation. Images are (B, *input_shape) floats; clean ones lie in
     [0, 1], noisy ones anywhere. A batch is a tensor of images, or a list or tuple that begins with one, as
@@ -38,11 +37,10 @@ class DenoisingAutoencoder(LightningModule):
         input_shape: shape of one image: a positive int, or a tuple or list of them.
         latent: size of the code, at least 1.
         noise: a corruption process, or its settings as plain values; it acts in training mode only.
+        network: a network, or the settings of one as plain values; by default the notebook's, one dense layer each way.
         optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
         seed: the initial weights and the training noise are functions of it.
         eval_seed: the noise on validation and test images is a function of it and of an image's position.
-        input_scale: the encoder sees images times this. Below 1, the notebook's value, codes start out smaller and
-            the encoder learns more slowly than the decoder under Adam.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or range; the message names it.
@@ -55,10 +53,10 @@ class DenoisingAutoencoder(LightningModule):
         input_shape: int | Sequence[int],
         latent: int,
         noise: Noise | Mapping[str, Any],
+        network: Network | Mapping[str, Any] = DENSE,
         optim: Mapping[str, Any] = NOTEBOOK_ADAM,
         seed: int = 0,
         eval_seed: int = 0,
-        input_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_shape)
@@ -68,15 +66,9 @@ class DenoisingAutoencoder(LightningModule):
         self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
-        self.input_scale: float = check(Positive, input_scale, "input_scale")
-
-        pixels = math.prod(self.input_shape)
-        self.encoder = nn.Linear(pixels, latent)
-        self.decoder = nn.Linear(latent, pixels)
-        for name, layer in (("encoder", self.encoder), ("decoder", self.decoder)):
-            # Keras' defaults: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases
-            nn.init.xavier_uniform_(layer.weight, generator=generator(self.seed, "weights", name))
-            nn.init.zeros_(layer.bias)
+        if not isinstance(network, Network):
+            network = make_network(network, self.input_shape, latent, seed)
+        self.network = network
 
         # validation must not slow training down: no SSIM, and no entropy of the targets
         quality = {f"val_{task}": ImageQuality(("bce", "psnr")) for task in TASKS}
@@ -89,37 +81,20 @@ class DenoisingAutoencoder(LightningModule):
                 "input_shape": list(self.input_shape),
                 "latent": latent,
                 "noise": self.noise.settings(),
+                "network": self.network.settings(),
                 "optim": self.optim.model_dump(mode="json"),
                 "seed": seed,
                 "eval_seed": eval_seed,
-                "input_scale": self.input_scale,
             }
         )
 
-    @torch.no_grad()
-    def start_at(self, mean_image: Tensor) -> None:
-        """Make the untrained model answer with this image (*input_shape) in [0, 1] instead of grey.
-
-        Adam would need thousands of steps to move the output bias to where pixels that are always black want it.
-        """
-        self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
-
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
-        check_images(images, self.input_shape, self.encoder.weight.dtype)
-        pixels = images.flatten(1)
-        if self.input_scale != 1:  # a pass over the pixels, 3 % of a step, that the notebook does without
-            pixels = self.input_scale * pixels
-        return F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE)
-
-    def decode_logits(self, codes: Tensor) -> Tensor:
-        """Logits (B, *input_shape) of codes (B, latent)."""
-        logits: Tensor = self.decoder(codes)
-        return logits.view(-1, *self.input_shape)
+        return self.network.encode(self.images_of(images))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
-        return torch.sigmoid(self.decode_logits(codes))
+        return self.network.decode(codes)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Estimates of the clean images, in [0, 1] and of the shape of `images`; in training mode noise is added first.
@@ -127,12 +102,15 @@ class DenoisingAutoencoder(LightningModule):
         Raises:
             TypeError, ValueError: images of another shape or dtype.
         """
-        return self.decode(self.encode(self.noise(self.images_of(images), generator))).view_as(images)
+        denoised: Tensor = self.network(self.noise(self.images_of(images), generator))
+        return denoised.view_as(images)
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """Mean binary cross-entropy of the denoised images against the clean ones; override it for another loss."""
-        logits = self.decode_logits(self.encode(noisy)).to(clean.dtype)  # they are bfloat16 under autocast
-        return F.binary_cross_entropy_with_logits(logits, clean)
+        logits = self.network.logits(noisy)
+        if logits is None:
+            return bce(self.network(noisy).to(clean.dtype), clean).mean()
+        return F.binary_cross_entropy_with_logits(logits.to(clean.dtype), clean)  # bfloat16 under autocast
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -168,8 +146,7 @@ class DenoisingAutoencoder(LightningModule):
         checkpoint["batches_seen"] = self.batches_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # checkpoints of version 0.1 count in Lightning's place
-        self.batches_seen = checkpoint.get("batches_seen", checkpoint.get("global_step", 0))
+        self.batches_seen = checkpoint["batches_seen"]
 
     # --- validation, test, prediction ---------------------------------------------------------------------------
 
@@ -197,8 +174,11 @@ class DenoisingAutoencoder(LightningModule):
     def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
         """Add images to the metrics of a stage, val or test: clean ones in for reconstruction, noisy for denoising."""
         for task, images in zip(TASKS, (clean, noisy), strict=True):
-            logits = self.decode_logits(self.encode(images)).float()
-            self._quality(stage, task).update(torch.sigmoid(logits), clean, logits)
+            logits = self.network.logits(images)
+            if logits is None:
+                self._quality(stage, task).update(self.network(images).float(), clean)
+            else:
+                self._quality(stage, task).update(torch.sigmoid(logits.float()), clean, logits.float())
 
     def log_quality(self, stage: str) -> None:
         """Log `<stage>/<task>/<metric>` of the images judged, and start anew."""
@@ -212,7 +192,7 @@ class DenoisingAutoencoder(LightningModule):
         images: Tensor = batch[0] if isinstance(batch, (list, tuple)) else batch
         if isinstance(images, Tensor) and images.shape[1:] == (1, *self.input_shape):
             images = images.squeeze(1)
-        check_images(images, self.input_shape, self.encoder.weight.dtype)
+        check_images(images, self.input_shape, next(self.parameters()).dtype)
         return images
 
     def _evaluate(self, stage: str, batch: Any, batch_idx: int) -> None:

@@ -20,7 +20,8 @@ def entropy(clean: Tensor) -> Tensor:
 def bce(estimate: Tensor, clean: Tensor) -> Tensor:
     """Binary cross-entropy of estimates of any range, clipped into (0, 1), mean over pixels, (B,)."""
     probability = estimate.clamp(BCE_CLIP, 1 - BCE_CLIP)
-    return F.binary_cross_entropy(probability, clean, reduction="none").flatten(1).mean(1)
+    with torch.autocast(clean.device.type, enabled=False):  # which refuses this function, whatever the dtypes
+        return F.binary_cross_entropy(probability, clean, reduction="none").flatten(1).mean(1)
 
 
 def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:

@@ -8,32 +8,22 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dae_lightning import config
+from dae_lightning import config  # noqa: F401  # declares the kinds
+from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
-from dae_lightning.schema import KINDS, check
+from dae_lightning.schema import make, register
 
 
-class Noise(nn.Module):
+class Noise(Part):
     """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode.
 
-    A class of one's own has a `kind`, gives its parameters, plain values, to `__init__`, and overrides `corrupt`.
-    Each parameter becomes an attribute; those of a kind that the schema knows are checked.
-
-    Raises:
-        ConfigError: a parameter of the wrong type or out of range; the message names it.
+    One of your own has a `kind`, hands its parameters to `super().__init__`, and overrides `corrupt`.
     """
 
-    kind: ClassVar[str]
-
-    def __init__(self, **parameters: Any) -> None:
-        super().__init__()
-        if schema := KINDS["noise"].get(self.kind):
-            parameters = check(schema, {"kind": self.kind} | parameters, "").model_dump(exclude={"kind"})
-        self._parameter_names = tuple(parameters)
-        for name, value in parameters.items():
-            setattr(self, name, value)
+    group = "noise"
+    level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`clean` (B, *input_shape) corrupted, in whatever mode; same shape and dtype.
@@ -45,14 +35,16 @@ class Noise(nn.Module):
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.corrupt(clean, generator) if self.training else clean
 
-    def settings(self) -> dict[str, Any]:
-        """Plain values from which `make_noise` makes this process again."""
-        return {"kind": self.kind} | {name: getattr(self, name) for name in self._parameter_names}
+    def at(self, level: float) -> "Noise":
+        """This process at another level; itself, where it has none."""
+        return self if self.level is None else make_noise(self.settings() | {self.level: level})
 
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self._parameter_names)
+    def levels(self) -> tuple[float, ...]:
+        """The level that it has, or the ends of its range; 1 where it has none."""
+        return (1.0,) if self.level is None else (float(getattr(self, self.level)),)
 
 
+@register("noise", "gaussian")
 class GaussianNoise(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped.
 
@@ -60,6 +52,7 @@ class GaussianNoise(Noise):
     """
 
     kind = "gaussian"
+    level = "sigma"
     mean: float
     sigma: float
 
@@ -70,6 +63,7 @@ class GaussianNoise(Noise):
         return clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator)
 
 
+@register("noise", "gaussian_range")
 class GaussianRange(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped, one sigma per image: the noise of blind denoising.
 
@@ -78,6 +72,7 @@ class GaussianRange(Noise):
     """
 
     kind = "gaussian_range"
+    level = "sigma"
     mean: float
     low: float
     high: float
@@ -90,11 +85,19 @@ class GaussianRange(Noise):
         sigma = log_sigma.uniform_(math.log(self.low), math.log(self.high), generator=generator).exp_()
         return clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator)
 
+    def at(self, level: float) -> Noise:
+        return GaussianNoise(self.mean, level)
 
+    def levels(self) -> tuple[float, ...]:
+        return self.low, self.high
+
+
+@register("noise", "masking")
 class MaskingNoise(Noise):
     """Every pixel is set to 0 with `probability`, independently of the others."""
 
     kind = "masking"
+    level = "probability"
     probability: float
 
     def __init__(self, probability: float) -> None:
@@ -104,10 +107,12 @@ class MaskingNoise(Noise):
         return clean.masked_fill(_uniform(clean, generator) < self.probability, 0.0)
 
 
+@register("noise", "salt_and_pepper")
 class SaltAndPepperNoise(Noise):
     """Every pixel is replaced with `probability`, independently of the others: by 0 or by 1, a fair coin's choice."""
 
     kind = "salt_and_pepper"
+    level = "probability"
     probability: float
 
     def __init__(self, probability: float) -> None:
@@ -123,15 +128,10 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(like).uniform_(generator=generator)  # in [0, 1)
 
 
-NOISES: dict[str, type[Noise]] = {
-    noise.kind: noise for noise in (GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise)
-}
-
-
 def make_noise(settings: Mapping[str, Any]) -> Noise:
     """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
-    parameters = check(config.Noise, dict(settings), "noise").model_dump()
-    return NOISES[parameters.pop("kind")](**parameters)
+    noise: Noise = make("noise", settings)
+    return noise
 
 
 def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Tensor:

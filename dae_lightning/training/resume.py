@@ -11,7 +11,7 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.optim import check_optim
 
-SAME_TASK = ("input_shape", "latent", "input_scale", "noise", "eval_seed")  # or the best score is of another task
+SAME_TASK = ("input_shape", "latent", "network", "noise", "eval_seed")  # or the best score is of another task
 
 
 def newest_intact(last: Path) -> Path:
@@ -31,7 +31,7 @@ def newest_intact(last: Path) -> Path:
             checkpoint = read_checkpoint(path)
         except CheckpointError:
             continue
-        reached[path] = checkpoint.get("batches_seen", checkpoint.get("global_step", 0))
+        reached[path] = checkpoint["batches_seen"]
     if not reached:
         raise CheckpointError(f"{damage}; and there is no intact one beside it")
     furthest = max(reached, key=reached.__getitem__)
@@ -46,7 +46,7 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         CheckpointError: it is not, or the training asked for ends before the checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    recorded = {"input_scale": 1.0} | checkpoint["hyper_parameters"]
+    recorded = checkpoint["hyper_parameters"]
     for key in SAME_TASK:
         if recorded.get(key) != (wanted := model.hparams[key]):
             raise CheckpointError(f"{path}: has {key} {recorded.get(key)}, but the settings and data ask for {wanted}")

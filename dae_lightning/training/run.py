@@ -75,7 +75,7 @@ def _train(
     data.setup()
     model: DenoisingAutoencoder = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
-        model.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
+        model.network.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
     history = History(folder / "metrics.csv" if world.first else None)
     stop = StopSignal(silent=not world.first)
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
@@ -150,10 +150,10 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManyStep
         input_shape,
         settings.latent,
         settings.noise.model_dump(),
+        settings.network.model_dump(),
         settings.optim.model_dump(),
         settings.seed,
         settings.eval_seed,
-        settings.input_scale,
     )
     model.cuda_graph = settings.cuda_graph
     # as many steps as asked for, whatever Lightning calls a step
@@ -262,9 +262,9 @@ def _device_name(trainer: pl.Trainer) -> str:
 
 
 def _describe(data: ImageDataModule, model: DenoisingAutoencoder, device: str) -> str:
-    sizes = [len(split.images) for split in (data.train, data.val, data.test)]
+    sizes, pixels = [len(split.images) for split in (data.train, data.val, data.test)], math.prod(model.input_shape)
     return (
-        f"{model.encoder.in_features} -> {model.latent} -> {model.decoder.out_features}, {model.noise}, "
+        f"{pixels} -> {model.latent} -> {pixels}, {model.noise}, "
         f"on {device}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test images"
     )
 

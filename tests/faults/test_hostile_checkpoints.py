@@ -56,7 +56,7 @@ def test_five_hundred_mutations_of_the_file_are_refused(good: Path, tmp_path: Pa
 
 def test_a_flipped_byte_in_a_tensor_that_torch_would_take_is_refused(good: Path, tmp_path: Path) -> None:
     whole = good.read_bytes()
-    weight = torch.load(good, weights_only=True)["state_dict"]["encoder.weight"].numpy().tobytes()
+    weight = torch.load(good, weights_only=True)["state_dict"]["network.encoder.weight"].numpy().tobytes()
     path = tmp_path / "bad.ckpt"
     place = whole.index(weight) + 7
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -69,7 +69,7 @@ def test_an_archive_that_lightning_wrote_is_read(tmp_path: Path) -> None:
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", default_root_dir=tmp_path)
     trainer.strategy.connect(model := DenoisingAutoencoder(6, 2, GaussianNoise(0.0, 1.0)))
     trainer.save_checkpoint(path, weights_only=True)
-    assert torch.equal(load_model(path).encoder.weight, model.encoder.weight)
+    assert torch.equal(load_model(path).network.encoder.weight, model.network.encoder.weight)
 
 
 class Payload:
@@ -107,7 +107,14 @@ def test_no_class_is_looked_up_by_a_path_from_a_file(tmp_path: Path, key: str) -
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("latent", 10**12), ("latent", True), ("seed", -1), ("input_shape", []), ("input_scale", 0.0), ("noise", [[]])],
+    [
+        ("latent", 10**12),
+        ("latent", True),
+        ("seed", -1),
+        ("input_shape", []),
+        ("network", {"kind": "dense", "input_scale": 0.0}),
+        ("noise", [[]]),
+    ],
 )
 def test_hyperparameters_out_of_range_are_refused(tmp_path: Path, key: str, value: Any) -> None:
     tree = content()
@@ -118,10 +125,10 @@ def test_hyperparameters_out_of_range_are_refused(tmp_path: Path, key: str, valu
 
 def test_weights_of_another_shape_or_name_are_refused(tmp_path: Path) -> None:
     tree = content()
-    tree["state_dict"]["encoder.weight"] = torch.zeros(3, 19)
+    tree["state_dict"]["network.encoder.weight"] = torch.zeros(3, 19)
     assert "encoder.weight" in refusal(rewritten(tree, tmp_path / "bad.ckpt"), MODELS)
     tree = content()
-    tree["state_dict"]["another.weight"] = tree["state_dict"].pop("encoder.weight")
+    tree["state_dict"]["another.weight"] = tree["state_dict"].pop("network.encoder.weight")
     assert "another.weight" in refusal(rewritten(tree, tmp_path / "bad.ckpt"), MODELS)
 
 
