@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): torchvision fetches and parses, we verify."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): torchvision downloads and parses, we verify."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ SHAPES = {
 class FashionMnist:
     """60,000 training and 10,000 test images of clothing, 28x28 grey, in `root/FashionMNIST/raw`.
 
-    `timeout` is how many seconds a server may be silent.
+    A download fails once the server has been silent for `timeout` seconds.
     """
 
     root: str | Path
@@ -40,19 +40,24 @@ class FashionMnist:
 
     @property
     def raw(self) -> Path:
-        """Where torchvision keeps the archives and the unpacked files."""
+        """The folder in which torchvision keeps the archives and the unpacked files."""
         return Path(self.root).expanduser() / "FashionMNIST" / "raw"
 
     def prepare(self) -> None:
-        """Fetch and unpack what is absent or damaged; what is verified costs 0.2 s and touches no network.
+        """Download and unpack files that are missing or damaged. Verifying a complete folder takes 0.2 s.
 
-        What lies there is only ever replaced by verified files, and never removed: it may be the only copy.
+        Files are only ever replaced by verified ones and never removed, as they may be the only copy.
         """
         try:
             self._verify()
         except DataError as fault:
             try:
-                self._fetch_in_turn()
+                self.raw.mkdir(parents=True, exist_ok=True)
+                with sole_use(self.raw.parent, wait=True):
+                    try:
+                        self._verify()  # another process may have downloaded meanwhile
+                    except DataError:
+                        self._fetch()
             except (OSError, RuntimeError, HTTPException) as problem:
                 reason = " ".join(str(problem).split()) or type(problem).__name__
                 raise DataError(
@@ -70,7 +75,7 @@ class FashionMnist:
         return Splits(ImageSet(train.data, train.targets), ImageSet(test.data, test.targets))
 
     def _verify(self) -> None:
-        """Raise DataError unless each file is whole, and what its archive holds where one lies beside it."""
+        """Raise DataError unless every file is complete and matches its archive, where there is one."""
         for name, shape in SHAPES.items():
             file, archive = self.raw / name, self.raw / f"{name}.gz"
             try:
@@ -79,44 +84,35 @@ class FashionMnist:
                     raise DataError(f"{archive}: not the official archive, whose MD5 is {md5}")
                 if (found := tuple(read_idx(file).shape)) != shape:
                     raise DataError(f"{file}: holds {found}, but Fashion-MNIST {shape}")
-                if archive.exists() and zlib.crc32(file.read_bytes()) != _unpacked_crc32(archive):
+                # A gzip file ends with the CRC-32 and the length of its content (RFC 1952, 2.3.1).
+                if archive.exists() and archive.read_bytes()[-8:-4] != _crc32(file):
                     raise DataError(f"{file}: damaged, it is not what {archive.name} holds")
             except OSError as problem:
                 raise DataError(f"{archive}: cannot be read ({problem.strerror})") from None
 
-    def _fetch_in_turn(self) -> None:
-        """Of processes that start at once one fetches; the others wait for it and then find everything there."""
-        self.raw.mkdir(parents=True, exist_ok=True)
-        with sole_use(self.raw.parent, wait=True):
-            try:
-                self._verify()
-            except DataError:
-                self._fetch()
-
     def _fetch(self) -> None:
-        """Let torchvision fetch and unpack in a folder apart, then move the files over what lay there."""
-        for left in self.raw.glob(".fetching-*"):  # by a process that was killed
-            shutil.rmtree(left)
-        absent = {name: md5 for name, md5 in _archives().items() if not check_integrity(self.raw / name, md5)}
+        """Let torchvision download and unpack into a temporary folder, then move the files into place."""
+        for leftover in self.raw.glob(".fetching-*"):  # by a process that was killed
+            shutil.rmtree(leftover)
+        missing = {name: md5 for name, md5 in _archives().items() if not check_integrity(self.raw / name, md5)}
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self.raw) as folder:
-            apart = Path(folder)
-            for name in _archives().keys() - absent.keys():
-                shutil.copyfile(self.raw / name, apart / name)
+            for name in _archives().keys() - missing.keys():
+                shutil.copyfile(self.raw / name, Path(folder, name))
             try:
                 _download(folder, self.timeout)
-            finally:  # a whole archive outlives the failure of another: the next try fetches only the rest
-                for name, md5 in absent.items():
-                    if check_integrity(apart / name, md5):
-                        os.replace(apart / name, self.raw / name)
+            finally:  # keep intact archives even if another one failed: the next attempt fetches only the rest
+                for name, md5 in missing.items():
+                    if check_integrity(Path(folder, name), md5):
+                        os.replace(Path(folder, name), self.raw / name)
             for name in SHAPES:
-                os.replace(apart / name, self.raw / name)
+                os.replace(Path(folder, name), self.raw / name)
 
 
 class _RawFolder(datasets.FashionMNIST):  # type: ignore[misc]
-    """torchvision's own, with `root` itself as its raw folder.
+    """torchvision's data set with `root` itself as its raw folder.
 
-    So it never sees `root/FashionMNIST/processed/*.pt`, left there by its old releases, which it would load
-    unverified. It counts a file as there when it is there unpacked, whatever it holds: hence `_verify`.
+    This hides `root/FashionMNIST/processed/*.pt`, which old releases left behind and torchvision would load
+    unverified. torchvision takes any unpacked file for a good one: hence `_verify`.
     """
 
     @property
@@ -129,17 +125,16 @@ def _archives() -> dict[str, str]:
     return dict(_RawFolder.resources)
 
 
-def _unpacked_crc32(archive: Path) -> int:
-    """What the last eight bytes of a gzip file tell of its content: CRC-32, then length (RFC 1952, 2.3.1)."""
-    return int.from_bytes(archive.read_bytes()[-8:-4], "little")
+def _crc32(file: Path) -> bytes:
+    return zlib.crc32(file.read_bytes()).to_bytes(4, "little")
 
 
 def _download(folder: str, timeout: float) -> None:
-    """Run torchvision's download, which sets no time-out and would wait for a silent server for ever."""
+    """Run torchvision's download, which sets no time-out of its own and could wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:
-        # Its progress bars, one a file, are for a terminal: in a log they are control characters.
+        # Progress bars only on a terminal: in a log they are control characters.
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):
             _RawFolder(folder, train=False, download=True)
     finally:

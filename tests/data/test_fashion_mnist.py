@@ -1,7 +1,7 @@
-"""Fashion-MNIST: what is damaged is fetched anew, what cannot be fetched is one line, nothing half is left.
+"""Fashion-MNIST: damaged files are fetched again, a failed download is one line and leaves nothing incomplete.
 
-The archives here hold black images, a hundredth of the official number but for one test; torchvision's
-mirrors and MD5 sums are exchanged for a server on this machine and for theirs.
+The archives here hold black images, in all tests but one a hundredth of the official number; torchvision's
+mirrors and MD5 sums are replaced by a local server and the sums of its archives.
 """
 
 import gc
@@ -23,8 +23,8 @@ from dae_lightning.data import fashion_mnist
 from dae_lightning.data.fashion_mnist import SHAPES, FashionMnist
 from dae_lightning.errors import DataError
 
-TIMEOUT = 0.4  # seconds that a silent server is waited for in these tests
-LONG = 20 * TIMEOUT  # how long it is silent
+TIMEOUT = 0.4  # seconds after which these tests give up on a silent server
+LONG = 20 * TIMEOUT  # how long it stays silent
 NAMES = tuple(SHAPES)
 WHOLE = {*NAMES, *(f"{name}.gz" for name in NAMES)}
 SMALL = {name: (count // 100, *size) for name, (count, *size) in SHAPES.items()}
@@ -43,7 +43,7 @@ def pack(shapes: dict[str, tuple[int, ...]]) -> dict[str, bytes]:
 
 
 class Mirror(ThreadingHTTPServer):
-    """A server of archives, with every fault a mirror can have; `asked` are the files asked for, in order."""
+    """A server of archives that can fail in every way a mirror can; `asked` lists the requested files in order."""
 
     daemon_threads = True
 
@@ -61,9 +61,6 @@ class Mirror(ThreadingHTTPServer):
 
 class Answer(BaseHTTPRequestHandler):
     server: Mirror
-
-    def do_HEAD(self) -> None:
-        self.answer(b"")
 
     def do_GET(self) -> None:
         name = self.path.removeprefix("/")
@@ -87,7 +84,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         half = len(content) // 2 if fault in ("half a file", "stall") else len(content)
         self.wfile.write(content[:half])
-        if fault == "stall" and content:
+        if fault == "stall":
             self.wfile.flush()
             self.server.closing.wait(LONG)
 
