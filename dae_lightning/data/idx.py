@@ -1,4 +1,4 @@
-"""Any folder in the MNIST file format, IDX (LeCun, Cortes and Burges, "The MNIST database", file formats)."""
+"""IDX, the file format of MNIST (LeCun, Cortes and Burges, "The MNIST database")."""
 
 import gzip
 import zlib
@@ -16,18 +16,18 @@ from dae_lightning.errors import DataError
 from dae_lightning.files import replacing
 
 UNSIGNED_BYTE = 8
-MOST_BYTES = 8 * 2**30  # in one file; a header that declares more is not believed
+MOST_BYTES = 8 * 2**30  # in one file; a header that declares more is taken for damage
 STEP_BYTES = 2**20
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """Read one file of unsigned bytes, unpacking it where its name ends in `.gz`.
+    """Read one file of unsigned bytes; a name that ends in `.gz` is decompressed.
 
     Returns:
-        A uint8 tensor of the shape that the header declares: 1 to 3 dimensions, none of them 0.
+        A uint8 tensor of the declared shape: 1 to 3 dimensions, none of them 0.
 
     Raises:
-        DataError: no such file, not IDX, of another type, or not exactly the content that it declares.
+        DataError: the file is missing, is not IDX, has another type, or is shorter or longer than declared.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,7 +45,7 @@ def read_idx(path: str | Path) -> Tensor:
 
 
 def _read_shape(file: BufferedIOBase) -> tuple[int, ...]:
-    """The header: two zero bytes, the type, the number of dimensions, then these as big-endian uint32."""
+    """Read the header: two zero bytes, type, number of dimensions, then each dimension as big-endian uint32."""
     magic = file.read(4)
     if not magic:
         raise ValueError("empty, where images or labels in the MNIST format belong")
@@ -61,10 +61,10 @@ def _read_shape(file: BufferedIOBase) -> tuple[int, ...]:
 
 
 def _read_content(file: BufferedIOBase, shape: tuple[int, ...]) -> bytearray:
-    """What follows the header, in steps: memory grows with what is there, not with what is only declared."""
+    """Read in steps, so that memory grows with the actual content and not with the declared size."""
     size = prod(shape)
     content = bytearray()
-    # One byte more than declared tells whether the file ends there, and at its end gzip checks the CRC.
+    # Asking for one byte too many shows whether the file ends here, and makes gzip check the CRC.
     while step := file.read(min(STEP_BYTES, size + 1 - len(content))):
         content += step
     if len(content) < size:
@@ -75,14 +75,14 @@ def _read_content(file: BufferedIOBase, shape: tuple[int, ...]) -> bytearray:
 
 
 def write_idx(path: Path, images: Tensor) -> None:
-    """Write a uint8 tensor of 1 to 3 dimensions, whole or not at all; packed where the name ends in `.gz`."""
+    """Write a uint8 tensor of 1 to 3 dimensions atomically; a name that ends in `.gz` is compressed."""
     header = bytes([0, 0, UNSIGNED_BYTE, images.dim()])
     header += b"".join(size.to_bytes(4, "big") for size in images.shape)
-    content: Any = images.contiguous().cpu().numpy()  # a buffer, which the file copies from
+    content: Any = images.contiguous().cpu().numpy()  # a buffer: no copy as bytes
     with replacing(path) as file:
         if path.suffix == ".gz":
-            # run lengths only: at least twice as fast as level 1, and grey pixels hardly repeat in any other way;
-            # 31 means a gzip header, which holds no name and no time: the same images are the same bytes
+            # Z_RLE is at least twice as fast as level 1, and grey pixels rarely repeat except in runs. wbits=31 writes
+            # a gzip header without name and time, so that equal images give equal bytes.
             packer = zlib.compressobj(6, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
             file.writelines((packer.compress(header), packer.compress(content), packer.flush()))
         else:
@@ -91,15 +91,15 @@ def write_idx(path: Path, images: Tensor) -> None:
 
 @dataclass(frozen=True)
 class IdxFolder:
-    """A folder with the four files of MNIST, each plain or `.gz`; of two such, the plain one is read.
+    """An `ImageSource`: a folder with the four files of MNIST, each plain or `.gz`; plain files take precedence.
 
-    One image or more in each split, all of one size, whichever; labels are bytes, 0 to 255.
+    Each split holds at least one image; all images have the same size; labels are 0 to 255.
     """
 
     root: str | Path
 
     def prepare(self) -> None:
-        """See that the folder and its files are there; nothing is read or fetched."""
+        """Check that the folder and its files exist; nothing is read or downloaded."""
         folder = Path(self.root).expanduser()
         if not folder.is_dir():
             raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
@@ -108,7 +108,7 @@ class IdxFolder:
             raise DataError(f"{folder}: lacks {', '.join(missing)} (as they are, or with .gz at the end)")
 
     def load(self) -> Splits:
-        """Read both splits: images `(N, H, W)` uint8 with one H and W for all, labels `(N,)` int64."""
+        """Read both splits: images `(N, H, W)` uint8, labels `(N,)` int64."""
         self.prepare()
         train, test = self._read("train"), self._read("t10k")
         train_size, test_size = tuple(train.images.shape[1:]), tuple(test.images.shape[1:])
@@ -131,7 +131,7 @@ class IdxFolder:
         return ImageSet(images, labels.long())
 
     def _file(self, split: str, kind: str) -> Path:
-        """The plain file where there is one, else the packed one, be it there or not."""
+        """The plain file if it exists, otherwise the path of the `.gz` file."""
         name = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
         plain = Path(self.root).expanduser() / name
         return plain if plain.is_file() else plain.with_name(f"{name}.gz")

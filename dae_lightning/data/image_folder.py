@@ -17,24 +17,22 @@ from dae_lightning.errors import DataError
 from dae_lightning.randomness import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LONGEST = 4096  # pixels of a side; memory is set aside on a header's word, which may be anything
+LONGEST = 4096  # pixels per side; a damaged header could otherwise make us allocate any amount of memory
 
 
 class Entry(NamedTuple):
-    """An image file."""
-
     file: Path
-    group: str  # the outermost sub-folder that it lies in, "" for none
+    group: str  # the outermost sub-folder it is in, "" for none
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """An `ImageSource`: images of one size, all grey, `(N, H, W)`, or all RGB, `(N, 3, H, W)`.
 
-    `root/train` and `root/test` are the splits where they exist; else `seed` picks `test_fraction` of all
-    images below `root` for the test set, and at least one for each set. Where every image lies in a
-    sub-folder, its label is the place of that folder's name among their sorted names, as in torchvision's
-    `ImageFolder`; else there are no labels. Hidden files and files with other endings are passed over.
+    The splits are `root/train` and `root/test` if they exist. Otherwise a random `test_fraction` of all images
+    below `root` is the test set; each set gets at least one image. If every image is in a sub-folder, its label
+    is the index of that folder's name in sorted order, as in torchvision's `ImageFolder`; otherwise there are no
+    labels. Hidden files and files with other suffixes are ignored.
     """
 
     root: str | Path
@@ -42,7 +40,7 @@ class ImageFolder:
     seed: int
 
     def prepare(self) -> None:
-        """Look whether the folder is there."""
+        """Check that the folder exists."""
         if not Path(self.root).is_dir():
             raise DataError(f"root: {self.root} is not a folder; give one that holds PNG or JPEG images")
 
@@ -50,7 +48,7 @@ class ImageFolder:
         """Decode both splits.
 
         Raises:
-            DataError: no images, half a split, or an image that cannot be used or is unlike the first.
+            DataError: no images, only one of train/ and test/, an unusable image, or one that differs from the first.
         """
         self.prepare()
         root = Path(self.root)
@@ -64,7 +62,7 @@ class ImageFolder:
         return Splits(read(train, first, labels), read(test, first, labels))
 
     def split(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-        """The training and the test images out of all."""
+        """Divide all images into training and test images."""
         if len(entries) < 2:
             raise DataError(f"{self.root} holds one image; training and test set need at least one each")
         tests = min(max(round(self.test_fraction * len(entries)), 1), len(entries) - 1)
@@ -74,7 +72,7 @@ class ImageFolder:
 
 
 def find(folder: Path) -> list[Entry]:
-    """The images below a folder, sorted by path."""
+    """All images below a folder, sorted by path."""
     entries = []
     for file in sorted(folder.rglob("*")):
         parts = file.relative_to(folder).parts
@@ -87,7 +85,7 @@ def find(folder: Path) -> list[Entry]:
 
 
 def read(entries: list[Entry], first: Path, labels: dict[str, int]) -> ImageSet:
-    """Decode images of the kind and size of `first` into one tensor."""
+    """Decode images into one tensor; all must have the kind and size of `first`."""
     with opened(first) as image:
         wanted, size = describe(image), (image.height, image.width)
     grey = wanted.endswith("grey")
@@ -104,10 +102,10 @@ def read(entries: list[Entry], first: Path, labels: dict[str, int]) -> ImageSet:
 
 @contextmanager
 def opened(file: Path) -> Iterator[ImageFile]:
-    """An image whose header promises 8-bit grey or RGB of a sane size; its pixels are not decoded yet."""
+    """Open an image and check by its header that it is 8-bit grey or RGB and not too large; decode nothing."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is tighter
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LONGEST is stricter
             with Image.open(file, formats=["PNG", "JPEG"]) as image:
                 came = describe(image)
                 if not came.endswith(("grey", "RGB")):
@@ -117,16 +115,16 @@ def opened(file: Path) -> Iterator[ImageFile]:
                 yield image
     except DataError:
         raise
-    except Exception as error:  # damaged files make Pillow raise errors of many types
+    except Exception as error:  # Pillow raises many types of errors for damaged files
         right = f"give whole PNG or JPEG files of at most {LONGEST}x{LONGEST} pixels"
         raise DataError(f"{file} cannot be read ({error}); {right}") from error
 
 
 def describe(image: ImageFile) -> str:
-    """What an image is by its header: `28x28 pixels, grey`."""
+    """Size and kind of an image according to its header: `28x28 pixels, grey`."""
     kind = {"L": "grey", "RGB": "RGB", "1": "1-bit", "P": "palette"}.get(image.mode, image.mode)
     if "transparency" in image.info or image.mode in ("LA", "RGBA"):
         kind = "with alpha"
-    if ";16" in str(image.tile):  # Pillow cuts 16-bit RGB down to 8 bits without a word
+    if ";16" in str(image.tile):  # Pillow silently reduces 16-bit RGB to 8 bits
         kind = "16-bit"
     return f"{image.width}x{image.height} pixels, {kind}"

@@ -1,4 +1,4 @@
-"""What every source of images gives: whole splits as uint8 tensors."""
+"""The interface of an image source: it returns whole splits as uint8 tensors."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,29 +9,29 @@ class ImageSet(NamedTuple):
     """One split."""
 
     images: Tensor  # (N, *input_shape) uint8: (N, H, W) grey, (N, 3, H, W) RGB
-    labels: Tensor | None  # (N,) int64, None where the source has none
+    labels: Tensor | None  # (N,) int64, None if the source has no labels
 
 
 class Splits(NamedTuple):
-    """A data set as its makers split it; the test images never train and choose nothing."""
+    """Training and test images; test images are used neither for training nor for choosing a model."""
 
     train: ImageSet
     test: ImageSet
 
 
 class ImageSource(Protocol):
-    """Where images come from."""
+    """A source of images."""
 
     def prepare(self) -> None:
-        """Fetch what `load` needs, once per machine.
+        """Download what `load` needs, once per machine.
 
         Raises:
-            DataError: the files are absent and cannot be fetched.
+            DataError: files are missing and cannot be downloaded.
         """
 
     def load(self) -> Splits:
         """Read and verify both splits.
 
         Raises:
-            DataError: a file is absent, damaged, or does not belong with the others.
+            DataError: a file is missing, damaged, or does not match the others.
         """

@@ -1,4 +1,4 @@
-"""The MNIST file format: every shape comes back as written, every damage is one line that names the file."""
+"""The MNIST file format: every shape is read as written, every damaged file gives one line that names it."""
 
 import gzip
 import math
@@ -24,7 +24,7 @@ def header(*shape: int, kind: int = 8) -> bytes:
 
 
 def idx(*shape: int) -> bytes:
-    """A file whose bytes count up from 1, so that every misplaced byte shows."""
+    """A file whose bytes count up from 1, which reveals any misplaced byte."""
     return header(*shape) + bytes((i + 1) % 256 for i in range(math.prod(shape)))
 
 
@@ -42,7 +42,7 @@ def write_folder(folder: Path, train: int = 5, test: int = 2, size: tuple[int, i
 
 
 def refusal(folder_or_file: Path) -> str:
-    """What is said of a folder or a file that must be refused: always one line."""
+    """The error message for a folder or file that must be refused: always one line."""
     with pytest.raises(DataError) as caught:
         IdxFolder(folder_or_file).load() if folder_or_file.is_dir() else read_idx(folder_or_file)
     assert "\n" not in str(caught.value)
@@ -51,7 +51,7 @@ def refusal(folder_or_file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the examples of a property test share."""
+    """A folder shared by the examples of a property test."""
     return tmp_path_factory.mktemp("idx")
 
 

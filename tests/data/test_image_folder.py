@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 
 def pixels(number: int, *shape: int) -> Pixels:
-    """Different for every number, so that an image is known by what it shows."""
+    """Different for every number, so that the content identifies an image."""
     return np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -28,7 +28,7 @@ def save(file: Path, image: Pixels) -> Path:
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *, before: bytes = b"") -> bytes:
-    """A PNG file as its specification puts it, for what Pillow would not write."""
+    """A PNG file assembled by hand, for kinds that Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -54,7 +54,7 @@ def twenty(tmp_path: Path) -> Path:
 
 
 def numbers(images: torch.Tensor) -> list[int]:
-    """Which of the twenty images these are."""
+    """The numbers of these images among the twenty."""
     known = {pixels(number, 5, 7).tobytes(): number for number in range(20)}
     return [known[image.tobytes()] for image in images.numpy()]
 
