@@ -87,7 +87,7 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["noise.sigma=[1"], "[1"),
         (["resume=nowhere"], "resume=nowhere: no such file"),
         (["resume=."], "resume=.: no checkpoints/last.ckpt in it"),
-        (["-m", "resume=a"], "resume=a: goes on with one run; leave out -m"),
+        (["-m", "resume=a"], "resume=a: resumes a single run; leave out -m"),
         (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
     ],
 )
@@ -192,7 +192,9 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     shown = command(f"resume={folder}", "--cfg", "job")
     assert yaml.safe_load(shown.stdout)["trainer"]["max_epochs"] == 2
     choice = command(f"resume={folder}", "trainer=gpu")
-    assert "trainer=gpu: a run goes on with the choices that it was started with" in choice.stderr
+    assert "trainer=gpu: a run keeps the choices that it was started with" in choice.stderr
+    moved = command(f"resume={folder}", "hydra.run.dir=elsewhere")
+    assert "hydra.run.dir=elsewhere: a run is resumed in its own folder" in moved.stderr
 
 
 @pytest.mark.slow
@@ -272,6 +274,9 @@ def tool(tmp_path: Path) -> Command:
             "sigma=1: is of the noise that corrupt=true adds",
         ),
         (["denoise", "checkpoint=a", "images=b", "resize=2"], "resize=2: must be true or false"),
+        (["denoise", "checkpoint=[1"], "checkpoint=[1: not understood"),
+        (["denoise", "-m", "checkpoint=a,b"], "-m: only dae-train runs several jobs; call dae-denoise once for each"),
+        (["export", "checkpoint=a", "-m"], "-m: only dae-train runs several jobs"),
         (["export"], "checkpoint: missing; give checkpoint=..."),
         (["export", "checkpoint=a", "format=tflite"], "format=tflite: must be one of onnx, torch"),
         (["export", "checkpoint=a", "format=torch"], "checkpoint=a: no such file or run folder"),
@@ -297,6 +302,14 @@ def test_the_help_of_a_tool_explains_its_own_keys_without_torch(tool: Command, n
     known = {key.split(".")[0] for key in schema.keys(kind)}
     keys = {key.split(".")[0] for key in explained if " " not in key and key}
     assert keys | {"checkpoint", "images"} & known == known
+
+
+def test_the_configuration_of_a_tool_is_shown_and_no_folder_made(tool: Command, tmp_path: Path) -> None:
+    shown = tool("evaluate", "limit=3", "--cfg", "job", "data=idx")
+    assert shown.returncode == 0, shown.stderr
+    values = yaml.safe_load(shown.stdout)
+    assert (values["limit"], values["data"]["kind"], "hydra" in values) == (3, "idx", False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,57 +1,121 @@
-"""The commands, thin: what each one checks before its room is called."""
+"""The five commands. Each checks what it can before it imports torch, which takes seconds."""
 
+import math
 import os
 import sys
+import traceback
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
-from dae_lightning.cli.hydra_app import checked, one_line, run_command
+from dae_lightning.cli.hydra_app import (
+    CONF,
+    asks_for,
+    check_sweep,
+    checked,
+    one_line,
+    one_line_errors,
+    run_to_resume,
+    settings_from_command_line,
+    show_help_if_asked,
+)
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
-from dae_lightning.signals import Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 from dae_lightning.sweeps import jobs, summary
+from dae_lightning.sweeps.sweep import read_sweep
 from dae_lightning.training.ranks import check_start
 
 
 def train() -> None:
     """`dae-train`, `python train.py`."""
-    run_command("train", config.Train, _train)
+    with one_line_errors(config.Train):
+        show_help_if_asked("train")
+        if run := run_to_resume():
+            _train(*run)
+            return
+        if asks_for(sys.argv, "-m", "--multirun"):
+            check_sweep(sys.argv[1:])
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_run_or_job)()
+            RELAY.raise_if_received()
+        finally:
+            jobs.HELD.close()
+        if RELAY.sweep and (failures := _failures(RELAY.sweep)):
+            sys.exit("\n  ".join([f"error: {len(failures)} of the jobs failed", *failures]))
 
 
-def _train(cfg: DictConfig) -> float:
-    if cfg.data.get("root"):  # wherever the run is resumed
-        cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return _job(cfg, folder)
+def _run_or_job(cfg: DictConfig) -> float:
+    """What Hydra calls: a run, or one job of a multirun, where a failure stops no other job."""
+    hydra_config = HydraConfig.get()
+    folder, several = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
+    try:
+        return _job(cfg, folder) if several else _train(cfg, folder)
+    except (Exception, SystemExit, Interrupted) as error:
+        with suppress(OSError):  # an empty run folder, and an empty folder of the day
+            folder.rmdir()
+            folder.parent.rmdir()
+        if not several and isinstance(error, (UserError, OSError)):  # or Hydra prints a line of its own
+            sys.exit(f"error: {one_line(error, config.Train)}")
+        # Ctrl-C ends the sweep, but no worker at once, while other jobs save; submitit exits to requeue a job
+        if not several or isinstance(error, SystemExit if jobs.side_by_side() else Interrupted):
+            raise
+        if not (isinstance(error, Interrupted) and error.signum == STOP):  # which the sweep's own process reports
+            if isinstance(error, Exception) and not isinstance(error, UserError):
+                traceback.print_exception(error)
+            reason = f"exited with status {error.code}" if isinstance(error, SystemExit) else None
+            reason = reason or one_line(error, config.Train)
+            print(f"error: {hydra_config.sweep.subdir}: {reason}", file=sys.stderr, flush=True)
+        return math.nan  # raised, the error would keep Hydra from the callbacks at the end of the sweep
+
+
+def _failures(folder: Path) -> list[str]:
+    """A line for each planned job of a sweep that has ended without being finished."""
+    sweep = read_sweep(folder)
+    if not sweep.planned:  # a sweeper other than Hydra's own: the jobs that this command has started
+        begun = [job for job in sweep.jobs if job.started >= sweep.began]
+        return [f"{job.name}: {job.error or job.status}" for job in begun if job.status != "finished"]
+    return [
+        f"{job.name}: {job.error or job.status}"
+        if job is not None
+        else f"{','.join(map('='.join, plan.items()))}: did not run, for the reason given above"
+        for plan, job in zip(sweep.planned, sweep.of_plan(), strict=True)
+        if job is None or job.status != "finished"
+    ]
+
+
+def _train(cfg: DictConfig, folder: Path) -> float:
+    """Train a single run in its folder."""
+    _make_absolute(cfg)
     settings = checked(cfg, config.Train)
     if check_start(settings.trainer) > 0:
         from dae_lightning.training import run as training
 
-        return training.train(settings, folder)  # the first rank has the folder, and says where it goes on from
+        return training.train(settings, folder)  # the first rank holds the folder and says where to resume
     with sole_use(folder):
-        return _go(cfg, settings, folder, to_resume(settings.resume, folder))
+        return _fit(cfg, settings, folder, to_resume(settings.resume, folder))
 
 
 def _job(cfg: DictConfig, folder: Path) -> float:
     """One job of a multirun."""
+    _make_absolute(cfg)
     overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
     try:
         settings = checked(cfg, config.Train)
         check_start(settings.trainer)
     except (ConfigError, OmegaConfBaseException) as error:
-        if (jobs.read(folder) or {}).get("config") is None:  # or a job that was right lies there
+        if (jobs.read(folder) or {}).get("config") is None:  # else the folder holds a job with valid settings
             jobs.Job(folder, overrides, None, told).record("failed", told(error))
         raise
     place = jobs.folder_of(_plain(cfg), folder, Path(HydraConfig.get().sweep.dir))
@@ -59,7 +123,13 @@ def _job(cfg: DictConfig, folder: Path) -> float:
         with suppress(OSError):  # Hydra has made it
             folder.rmdir()
     job = jobs.Job(place, overrides, _plain(cfg), told)
-    return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _go(cfg, settings, folder, checkpoint))
+    return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _fit(cfg, settings, folder, checkpoint))
+
+
+def _make_absolute(cfg: DictConfig) -> None:
+    """Let the run be resumed from any directory."""
+    if cfg.data.get("root"):
+        cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
 
 
 def _prepare(settings: config.Train) -> None:
@@ -70,19 +140,19 @@ def _prepare(settings: config.Train) -> None:
     load_ahead(settings.data)
 
 
-def _go(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
-    """Train in a folder that is ours, from a checkpoint on if there is one."""
+def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
+    """Train in a folder that this process holds, from a checkpoint if there is one."""
     try:
-        # torch and lightning take seconds: only once the configuration is right and the folder ours
         from dae_lightning.training import resume as resuming
         from dae_lightning.training import run as training
 
         if checkpoint is None:
-            _record(cfg, folder)
+            _record(folder, hydra=HydraConfig.instance().cfg, overrides=list(HydraConfig.get().overrides.task))
+            _record(folder, config=_plain(cfg))
             return training.train(settings, folder)
-        if not Path(settings.resume or "").is_file():  # a file is meant, and no other
+        if not Path(settings.resume or "").is_file():  # a named file is resumed, or none
             checkpoint = resuming.newest_intact(checkpoint)
-        return training.train(settings, folder, checkpoint, lambda: _record(cfg, folder))
+        return training.train(settings, folder, checkpoint, lambda: _record(folder, config=_plain(cfg)))
     except (Interrupted, LostRankError) as stop:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
@@ -92,59 +162,63 @@ def _go(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path 
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
-    """The settings of a run, whole, as they are recorded."""
+    """A run's settings as they are recorded."""
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()} | {"resume": None}
 
 
-def _record(cfg: DictConfig, folder: Path) -> None:
-    """`.hydra/`, from which a run is resumed: at its start, and again when it really goes on with other settings.
+def _record(folder: Path, **files: object) -> None:
+    """Write files in `.hydra/`, from which a run is resumed: at its start, and again once it is really resumed.
 
-    (Hydra itself would write it before anybody has looked at them, or knows whether the folder belongs to another run,
-    and with interpolations that another shell may resolve to something else.)
+    (Hydra would write them before the settings are checked and the folder is known to be free, and unresolved.)
     """
-    recorded = {"config": _plain(cfg), "hydra": HydraConfig.instance().cfg}
-    for name, values in (recorded | {"overrides": list(HydraConfig.get().overrides.task)}).items():
+    for name, values in files.items():
         replace_text(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(values))
 
 
 def denoise() -> None:
     """`dae-denoise`."""
-    run_command("denoise", config.Denoise, _denoise)
+    with one_line_errors(config.Denoise):
+        settings = settings_from_command_line("denoise", config.Denoise)
+        if settings.sigma is not None and not settings.corrupt:
+            raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
+        checkpoint = find_checkpoint(settings.checkpoint)
 
+        from dae_lightning.inference.image_files import find_images  # needs numpy, but not torch
 
-def _denoise(cfg: DictConfig) -> None:
-    settings = checked(cfg, config.Denoise)
-    if settings.sigma is not None and not settings.corrupt:
-        raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
-    checkpoint = find_checkpoint(settings.checkpoint)
+        images = find_images(settings.images, settings.output)
 
-    from dae_lightning.inference.image_files import (
-        find_images,  # numpy; what is said of a wrong folder is said before torch's
-    )
+        from dae_lightning.inference import files as denoising
 
-    images = find_images(settings.images, settings.output)
-
-    from dae_lightning.inference import files as denoising
-
-    denoising.denoise(settings, checkpoint, images)
+        denoising.denoise(settings, checkpoint, images)
 
 
 def export() -> None:
     """`dae-export`."""
-    run_command("export", config.Export, _export)
+    with one_line_errors(config.Export):
+        settings = settings_from_command_line("export", config.Export)
+        if settings.format == "onnx":
+            require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
+        checkpoint = find_checkpoint(settings.checkpoint)
+
+        from dae_lightning.inference.export import export_checkpoint
+
+        export_checkpoint(settings, checkpoint)
 
 
-def _export(cfg: DictConfig) -> None:
-    settings = checked(cfg, config.Export)
-    if settings.format == "onnx":
-        require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
-    checkpoint = find_checkpoint(settings.checkpoint)
+def evaluate() -> None:
+    """`dae-evaluate`."""
+    with one_line_errors(config.Evaluate):
+        settings = settings_from_command_line("evaluate", config.Evaluate)
+        if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
+            require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
+        places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
+        checkpoints = {place: find_checkpoint(place) for place in places}
 
-    from dae_lightning.inference.export import export_checkpoint
+        from dae_lightning.evaluation import evaluate as evaluation
 
-    export_checkpoint(settings, checkpoint)
+        evaluation.evaluate(settings, checkpoints, Path(settings.output))
 
 
 def require(extra: str, setting: str, *packages: str) -> None:
@@ -152,23 +226,6 @@ def require(extra: str, setting: str, *packages: str) -> None:
     if missing := [package for package in packages if find_spec(package) is None]:
         verb = "is" if len(missing) == 1 else "are"
         raise ConfigError(f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'")
-
-
-def evaluate() -> None:
-    """`dae-evaluate`."""
-    run_command("evaluate", config.Evaluate, _evaluate)
-
-
-def _evaluate(cfg: DictConfig) -> None:
-    settings = checked(cfg, config.Evaluate)
-    if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
-        require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
-    places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
-    checkpoints = {place: find_checkpoint(place) for place in places}
-
-    from dae_lightning.evaluation import evaluate as evaluation
-
-    evaluation.evaluate(settings, checkpoints, Path(settings.output))
 
 
 SUMMARIZE = """\
