@@ -15,7 +15,7 @@ from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError
-from dae_lightning.evaluation.conditions import Condition, make_conditions, trained_levels
+from dae_lightning.evaluation.conditions import Condition, make_conditions
 from dae_lightning.evaluation.estimators import BASELINES
 from dae_lightning.evaluation.evaluate import evaluate
 from dae_lightning.evaluation.methods import Method, measure, model_titles
@@ -133,8 +133,8 @@ def test_a_probe_has_a_row_for_every_checkpoint_and_fits_the_pixels_once(run: Ru
 
 
 def test_the_levels_of_training_are_a_number_or_the_ends_of_a_range() -> None:
-    assert trained_levels(GaussianNoise(0.1, 2.0)) == (2.0,)
-    assert trained_levels(GaussianRange(0.1, 0.5, 6.0)) == (0.5, 6.0)
+    assert GaussianNoise(0.1, 2.0).levels() == (2.0,)
+    assert GaussianRange(0.1, 0.5, 6.0).levels() == (0.5, 6.0)
     models = {
         place: DenoisingAutoencoder(4, 2, noise)
         for place, noise in (("a", GaussianNoise(0.0, 2.0)), ("b", GaussianRange(0.0, 0.5, 6.0)))

@@ -17,17 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
-from dae_lightning.cli.hydra_app import (
-    CONF,
-    asks_for,
-    check_sweep,
-    checked,
-    one_line,
-    one_line_errors,
-    run_to_resume,
-    settings_from_command_line,
-    show_help_if_asked,
-)
+from dae_lightning.cli import hydra_app
+from dae_lightning.cli.hydra_app import CONF, checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError
 from dae_lightning.files import replace_text
@@ -41,12 +32,12 @@ from dae_lightning.training.ranks import check_start
 def train() -> None:
     """`dae-train`, `python train.py`."""
     with one_line_errors(config.Train):
-        show_help_if_asked("train")
-        if run := run_to_resume():
+        hydra_app.show_help_if_asked("train")
+        if run := hydra_app.run_to_resume():
             _train(*run)
             return
-        if asks_for(sys.argv, "-m", "--multirun"):
-            check_sweep(sys.argv[1:])
+        if hydra_app.multirun_asked_for():
+            hydra_app.check_sweep(sys.argv[1:])
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_run_or_job)()
             RELAY.raise_if_received()
@@ -81,16 +72,13 @@ def _run_or_job(cfg: DictConfig) -> float:
 
 
 def _failures(folder: Path) -> list[str]:
-    """A line for each planned job of a sweep that has ended without being finished."""
+    """A line for each planned job of a sweep that is not finished."""
     sweep = read_sweep(folder)
-    if not sweep.planned:  # a sweeper other than Hydra's own: the jobs that this command has started
-        begun = [job for job in sweep.jobs if job.started >= sweep.began]
-        return [f"{job.name}: {job.error or job.status}" for job in begun if job.status != "finished"]
+    # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
+    planned = sweep.of_plan() or [job for job in sweep.jobs if job.started >= sweep.began]
     return [
-        f"{job.name}: {job.error or job.status}"
-        if job is not None
-        else f"{','.join(map('='.join, plan.items()))}: did not run, for the reason given above"
-        for plan, job in zip(sweep.planned, sweep.of_plan(), strict=True)
+        f"{job.name}: {job.error or job.status}" if job else "one did not start, for the reason given above"
+        for job in planned
         if job is None or job.status != "finished"
     ]
 

@@ -57,7 +57,7 @@ def one_line_errors(kind: type) -> Iterator[None]:
 
 def settings_from_command_line(command: str, kind: type[Settings]) -> Settings:
     """The settings of a command other than dae-train; `--help` and `--cfg job` print and exit."""
-    if asks_for(sys.argv, "-m", "--multirun"):
+    if multirun_asked_for():
         raise ConfigError(f"-m: only dae-train runs several jobs; call dae-{command} once for each")
     show_help_if_asked(command)
     return checked(_composed(CONF, command, *_parsed(command)), kind)
@@ -71,7 +71,7 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
     """
     said = [argument.removeprefix("resume=") for argument in sys.argv if argument.startswith("resume=")]
     place = said[-1] if said else ""
-    several = asks_for(sys.argv, "-m", "--multirun")
+    several = multirun_asked_for()
     if place in ("", "null", "auto") or (place == "last" and not several):
         return None
     if several:  # whose jobs are resumed anyway
@@ -119,14 +119,13 @@ def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     return settings
 
 
-def asks_for(arguments: list[str], *options: str) -> bool:
-    """Whether one of the options is among the arguments."""
-    return not set(options).isdisjoint(arguments)
+def multirun_asked_for() -> bool:
+    return bool({"-m", "--multirun"} & set(sys.argv))
 
 
 def show_help_if_asked(command: str) -> None:
     """Print the command's help template in `conf/` and exit. (Hydra would compose the whole configuration first.)"""
-    if not asks_for(sys.argv, "-h", "--help"):
+    if not {"-h", "--help"} & set(sys.argv):
         return
     template = Template(OmegaConf.load(CONF / f"{command}.yaml").hydra.help.template)
     groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())

@@ -107,6 +107,15 @@ def test_a_mistake_in_one_job_is_one_line_and_its_own(
     assert recorded(tmp_path, failed)[0] == "failed"
 
 
+def test_a_job_that_is_refused_its_folder_is_no_success_either(tmp_path: Path, idx_root: Path) -> None:
+    folders = (f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${hydra.job.num}")
+    for seeds, status in ("0,1", 0), ("2,1", 1):
+        training = Training(tmp_path, "-m", *small(idx_root, f"seed={seeds}", "trainer.max_epochs=1", *folders))
+        assert training.status() == status, training.said
+    assert "holds a job with another seed" in training.said
+    assert training.said.endswith("error: 1 of the jobs failed\n  one did not start, for the reason given above\n")
+
+
 def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(tmp_path: Path, idx_root: Path) -> None:
     whole = sweep(tmp_path / "whole", idx_root)
     stopped = sweep(
