@@ -35,7 +35,7 @@ def load(modules: Iterable[str]) -> None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"plugins={name}: cannot be imported ({reason})") from error
     for group, kinds in KINDS.items():
-        for kind in kinds.keys() - SHIPPED[group]:
+        for kind in kinds.keys() - SHIPPED.get(group, set()):
             fields = kinds[kind].model_fields.items()
             defaults = {name: "???" if field.is_required() else field.default for name, field in fields}
             ConfigStore.instance().store(group=group, name=kind, node=defaults | {"kind": kind})

@@ -224,7 +224,7 @@ def test_folder_names_hold_no_separator_and_fit_any_file_system() -> None:
 
 def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == {
-        *("data", "experiment", "logger", "noise", "optim", "trainer")
+        *("data", "experiment", "logger", "network", "noise", "optim", "trainer")
     }
 
 

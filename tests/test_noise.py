@@ -139,4 +139,4 @@ def test_wrong_parameters_are_refused_by_name(make: object, message: str) -> Non
 
 
 def test_every_process_has_its_name_in_the_table() -> None:
-    assert [noise.kind for noise in PROCESSES] == list(KINDS["noise"])
+    assert {noise.kind for noise in PROCESSES} <= KINDS["noise"].keys()

@@ -61,7 +61,10 @@ def test_plain_values_become_a_checked_instance() -> None:
         ({"shape": {"kind": "inner", "share": 1, "pair": [1]}}, "shape.pair[1]: missing"),
         ({"shape": {"kind": "inner", "share": 1, "pair": [1, 0]}}, "shape.pair[1]=0: must be above 0"),
         ({"shape": {"kind": "inner", "share": 1, "pair": 1}}, "shape.pair=1: must be a list"),
-        ({"shape": {"kind": "outer"}}, "shape.kind=outer: must be one of inner, other"),
+        (
+            {"shape": {"kind": "outer"}},
+            "shape.kind=outer: must be one of inner, other; plugins=[MODULE] registers one of your own",
+        ),
         ({"shape": 3}, "shape=3: must be a mapping whose kind is one of inner, other"),
         ({"name": 3}, "name=3: must be text"),
         ({"flag": 1}, "flag=1: must be true or false"),

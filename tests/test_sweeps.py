@@ -364,6 +364,6 @@ def test_a_folder_that_is_no_sweep_is_one_line_and_a_status_without_torch(tmp_pa
         "[sweep] 0 done, 2 left of 2",
         "error: give one sweep's folder: dae-summarize SWEEP_DIR",
         "error: give one sweep's folder: dae-summarize SWEEP_DIR",
-        "dae-summarize SWEEP_DIR",
+        "dae-summarize SWEEP_DIR [plugins=[MODULE]]",
     ]
     assert answer.stderr == ""

@@ -218,7 +218,7 @@ def test_a_training_may_start_at_the_mean_of_its_images(settings: Settings, tmp_
     data = make_data(settings())
     data.setup()
     train(settings("output_bias=mean_image", "optim.lr=1e-12", "trainer.max_epochs=1"), tmp_path)
-    started = weights(tmp_path)["decoder.bias"].sigmoid().view(12, 12)
+    started = weights(tmp_path)["network.decoder.bias"].sigmoid().view(12, 12)
     torch.testing.assert_close(started, data.train.images.double().mean(0).div(255).float())
 
 

@@ -37,7 +37,11 @@ class Noise(Part):
 
     def at(self, level: float) -> "Noise":
         """This process at another level; itself, where it has none."""
-        return self if self.level is None else make_noise(self.settings() | {self.level: level})
+        if self.level is None:
+            return self
+        settings = self.settings() | {self.level: level}
+        del settings["kind"]
+        return type(self)(**settings)
 
     def levels(self) -> tuple[float, ...]:
         """The level that it has, or the ends of its range; 1 where it has none."""
