@@ -71,15 +71,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         lines = str(error).splitlines() or [type(error).__name__]
         reason = next((line for line in lines if "GLOBAL" in line), lines[0])[:200]
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
+    parts = ("hyper_parameters", "state_dict")
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
         raise CheckpointError(f"{path}: not a checkpoint of a denoising autoencoder")
-    return _in_todays_words(checkpoint)
+    checkpoint = _in_todays_words(checkpoint)
+    if not isinstance(checkpoint["batches_seen"], int):
+        raise CheckpointError(f"{path}: not a checkpoint of this model (batches_seen must be a whole number)")
+    return checkpoint
 
 
 def _in_todays_words(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Maps the names of version 0.1, which knew one network and counted steps in Lightning's place."""
     hyper_parameters, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
-    if isinstance(hyper_parameters, dict) and isinstance(weights, dict) and "encoder.weight" in weights:
+    if "encoder.weight" in weights:
         hyper_parameters["network"] = {"kind": "dense", "input_scale": hyper_parameters.pop("input_scale", 1.0)}
         checkpoint["state_dict"] = {f"network.{name}": value for name, value in weights.items()}
     checkpoint.setdefault("batches_seen", checkpoint.get("global_step", 0))

@@ -123,6 +123,14 @@ def test_hyperparameters_out_of_range_are_refused(tmp_path: Path, key: str, valu
     assert "not a checkpoint of this model" in refusal(path, MODELS)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hyper_parameters", [1]), ("hyper_parameters", None), ("state_dict", "x"), ("batches_seen", "many")],
+)
+def test_parts_of_another_type_are_refused_by_every_way(tmp_path: Path, key: str, value: Any) -> None:
+    assert "not a checkpoint of" in refusal(rewritten(content() | {key: value}, tmp_path / "bad.ckpt"))
+
+
 def test_weights_of_another_shape_or_name_are_refused(tmp_path: Path) -> None:
     tree = content()
     tree["state_dict"]["network.encoder.weight"] = torch.zeros(3, 19)
