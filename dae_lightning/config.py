@@ -5,129 +5,15 @@ Light on purpose: nothing here imports torch, so that a mistyped key is answered
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import (
-    Count,
-    Finite,
-    Kind,
-    List,
-    NonNegative,
-    Positive,
-    Probability,
-    Seed,
-    Settings,
-    Size,
-    kind_of,
-)
+from dae_lightning.kinds import Data, Latent, Logger, Network, Noise, Optim
+from dae_lightning.schema import Count, List, NonNegative, Positive, Probability, Seed, Settings, Size
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Batches = Count | Share  # a number of Lightning steps (chunks), or a share of them
-Latent = Annotated[Count, Field(le=2**20)]  # beyond it, the weights of one image's pixels take gigabytes
-
-
-class NoiseKind(Kind):
-    group = "noise"
-
-
-class GaussianNoise(NoiseKind):
-    kind: Literal["gaussian"]
-    mean: Finite
-    sigma: NonNegative
-
-
-class GaussianRange(NoiseKind):
-    kind: Literal["gaussian_range"]
-    mean: Finite
-    low: Positive
-    high: Positive
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.low > self.high:
-            raise ConfigError(f"low={self.low:g}: must be at most high={self.high:g}")
-        return self
-
-
-class MaskingNoise(NoiseKind):
-    kind: Literal["masking"]
-    probability: Probability
-
-
-class SaltAndPepperNoise(NoiseKind):
-    kind: Literal["salt_and_pepper"]
-    probability: Probability
-
-
-Noise = Annotated[SerializeAsAny[NoiseKind], kind_of("noise")]
-
-
-class NetworkKind(Kind):
-    group = "network"
-
-
-class DenseNetwork(NetworkKind):
-    kind: Literal["dense"]
-    input_scale: Positive
-
-
-Network = Annotated[SerializeAsAny[NetworkKind], kind_of("network")]
-
-
-class OptimKind(Kind):
-    group = "optim"
-
-
-class Adam(OptimKind):
-    kind: Literal["adam"]
-    lr: Positive
-    betas: Annotated[tuple[Beta, Beta], List]
-    eps: Positive
-
-
-class AdamOneCycle(OptimKind):
-    kind: Literal["adam_onecycle"]
-    lr: Positive  # the highest rate of the cycle
-    betas: Annotated[tuple[Beta, Beta], List]
-    eps: Positive
-    warmup: Beta  # share of the training in which the rate rises
-
-
-Optim = Annotated[Adam | AdamOneCycle, kind_of("optim")]
-
-
-class DataKind(Kind):
-    group = "data"
-    seed: Seed = 0
-    val_size: Size | None = None
-
-
-class FashionMnist(DataKind):
-    kind: Literal["fashion_mnist"]
-    root: str
-
-
-class Idx(DataKind):
-    kind: Literal["idx"]
-    root: str
-
-
-class Glyphs(DataKind):
-    kind: Literal["glyphs"]
-    train_size: Annotated[Count, Field(le=60_000)]
-    test_size: Annotated[Count, Field(le=60_000)]
-
-
-class ImageFolder(DataKind):
-    kind: Literal["image_folder"]
-    root: str
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-
-
-Data = Annotated[SerializeAsAny[DataKind], kind_of("data")]
 
 
 class Trainer(Settings):
@@ -181,23 +67,6 @@ class Checkpoint(Settings):
     every_n_steps: Count | None
 
 
-class LoggerKind(Kind):
-    group = "logger"
-
-
-class CsvLogger(LoggerKind):
-    kind: Literal["csv"]
-
-
-class TensorBoardLogger(LoggerKind):
-    kind: Literal["tensorboard"]
-    every_n_epochs: Count
-    examples: Count
-
-
-Logger = Annotated[CsvLogger | TensorBoardLogger, kind_of("logger")]
-
-
 class Train(Settings):
     """`conf/train.yaml`, whole."""
 
@@ -215,7 +84,7 @@ class Train(Settings):
     optim: Optim
     trainer: Trainer
     logger: Logger
-    # runs that began before there were these keys go on
+    # absent from the runs of earlier versions, which can still be resumed
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from hydra.core.config_store import ConfigStore
 
-from dae_lightning import config  # noqa: F401  # declares the kinds that are shipped
+import dae_lightning.kinds  # noqa: F401  # declares the kinds that are shipped
 from dae_lightning.errors import ConfigError
 from dae_lightning.schema import KINDS
 

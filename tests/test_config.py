@@ -12,7 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from dae_lightning import config
+from dae_lightning import config, kinds
 from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.errors import TrainingError
 from dae_lightning.model.optim import NOTEBOOK_ADAM
@@ -77,8 +77,8 @@ def test_the_notebooks_experiments_are_its_recipes(settings: Settings, sigma: in
         "trainer.max_epochs=100",
     )
     assert recipe.latent == 192
-    assert recipe.noise == config.GaussianNoise(kind="gaussian", mean=0.0, sigma=sigma)
-    assert recipe.optim == config.Adam(kind="adam", lr=1e-3, betas=(0.9, 0.999), eps=1e-7)
+    assert recipe.noise == kinds.GaussianNoise(kind="gaussian", mean=0.0, sigma=sigma)
+    assert recipe.optim == kinds.Adam(kind="adam", lr=1e-3, betas=(0.9, 0.999), eps=1e-7)
     assert recipe.data.val_size == 0
 
 

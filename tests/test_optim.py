@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dae_lightning import config
+from dae_lightning import kinds
 from dae_lightning.model.optim import make_optimizer
 from dae_lightning.training.many_steps import FusedAdam
 
@@ -43,7 +43,7 @@ def test_an_update_is_torchs_step_bit_for_bit(weight_decay: float) -> None:
 
 
 def test_an_optimizer_goes_on_from_its_state() -> None:
-    settings = config.Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-7, kind="adam")
+    settings = kinds.Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-7, kind="adam")
     whole = nn.Linear(5, 3)
     halves = nn.Linear(5, 3)
     halves.load_state_dict(whole.state_dict())

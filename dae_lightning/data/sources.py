@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dae_lightning import config
+from dae_lightning import kinds
 from dae_lightning.data.fashion_mnist import FashionMnist
 from dae_lightning.data.glyphs import Glyphs
 from dae_lightning.data.idx import IdxFolder
@@ -22,10 +22,10 @@ for kind, source in {
 }.items():
     register("data", kind)(source)
 
-_loaded: dict[config.DataKind, "Loaded"] = {}
+_loaded: dict[kinds.DataKind, "Loaded"] = {}
 
 
-def make_source(data: config.DataKind) -> ImageSource:
+def make_source(data: kinds.DataKind) -> ImageSource:
     """The source that the configuration describes."""
     if data in _loaded:
         return _loaded[data]
@@ -46,7 +46,7 @@ class Loaded:
         return self.images
 
 
-def load_ahead(data: config.DataKind) -> None:
+def load_ahead(data: kinds.DataKind) -> None:
     """Hold the images, if they can be read without fetching, for processes that are forked from this one."""
     if data in _loaded:
         return

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dae_lightning import config, schema
+from dae_lightning import kinds, schema
 from dae_lightning.data.sources import make_source
 from dae_lightning.data.splits import Splits
 from dae_lightning.errors import CheckpointError
@@ -11,24 +11,24 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.checkpoint import read_checkpoint
 
 
-def recorded_data(checkpoints: Mapping[str, Path]) -> config.DataKind:
+def recorded_data(checkpoints: Mapping[str, Path]) -> kinds.DataKind:
     """The images that all these checkpoints were trained on.
 
     Raises:
         CheckpointError: they do not say, or they do not agree.
     """
     recorded = {place: read_checkpoint(path).get("data") for place, path in checkpoints.items()}
-    found: list[config.DataKind] = []
+    found: list[kinds.DataKind] = []
     for place, data in recorded.items():
         if data is None:
             raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
-        found.append(schema.check(config.Data, data, "data"))
+        found.append(schema.check(kinds.Data, data, "data"))
         if make_source(found[-1]) != make_source(found[0]):  # they may differ in what they held out
             raise CheckpointError(f"checkpoint: {place} was trained on other data than the first; choose data=")
     return found[0]
 
 
-def load_images(data: config.DataKind, models: Mapping[str, DenoisingAutoencoder]) -> Splits:
+def load_images(data: kinds.DataKind, models: Mapping[str, DenoisingAutoencoder]) -> Splits:
     """All training images, those that a run held out included (they chose its best checkpoint), and the test images.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dae_lightning import config
+from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import ExportError, UserError
@@ -123,7 +123,7 @@ def probes(model: DenoisingAutoencoder, data: Mapping[str, Any] | None) -> tuple
     clean = torch.rand(count, *model.input_shape, generator=generator(0, "export"))
     whose = "random images"
     try:
-        test = make_source(check(config.Data, data, "data")).load().test.images[:count]
+        test = make_source(check(kinds.Data, data, "data")).load().test.images[:count]
         if tuple(test.shape[1:]) == model.input_shape:
             clean, whose = torch.cat([as_float(test), clean]), "random images and test images"
     except (UserError, OSError):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from dae_lightning import config
+from dae_lightning import kinds
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape
@@ -60,7 +60,7 @@ class DenoisingAutoencoder(LightningModule):
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_shape)
-        self.latent: int = check(config.Latent, latent, "latent")
+        self.latent: int = check(kinds.Latent, latent, "latent")
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
         self.optim = check_optim(optim)
         self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
@@ -132,7 +132,7 @@ class DenoisingAutoencoder(LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.optim.model_copy(update={"lr": self.lr})
-        steps = 0 if isinstance(settings, config.Adam) else self.total_steps()  # it takes loading the data to know
+        steps = 0 if isinstance(settings, kinds.Adam) else self.total_steps()  # it takes loading the data to know
         optimizer, schedule = make_optimizer(settings, self.parameters(), steps, self.optimizer_class)
         if schedule is None:
             return optimizer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dae_lightning import config  # noqa: F401  # declares the kinds
+from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import derive, generator

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dae_lightning import config  # noqa: F401  # declares the kinds
+from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
 from dae_lightning.schema import make, register

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from dae_lightning import config
+from dae_lightning import config, kinds
 from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
 from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
@@ -27,7 +27,7 @@ class Checkpoints(Checkpoint):
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
 
-    def __init__(self, folder: Path, data: config.DataKind, when: config.Checkpoint, stop: StopSignal) -> None:
+    def __init__(self, folder: Path, data: kinds.DataKind, when: config.Checkpoint, stop: StopSignal) -> None:
         self.folder, self.data, self.when, self.stop = folder, data, when, stop
         self.best: float | None = None
         self.started = False  # whether a checkpoint to resume from has been restored

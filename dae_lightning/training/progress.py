@@ -7,11 +7,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from dae_lightning.training.many_steps import ManySteps
+SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")
 
 
 class TrainingBar(ProgressBar):
-    """Epoch, loss, images/s and the time left of the whole training."""
+    """Epoch, loss, images/s and the time left of the whole training of a ManySteps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class TrainingBar(ProgressBar):
         loader: Any = trainer.train_dataloader
         images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
         images -= loader.seen(trainer.current_epoch) * loader.chunk_size  # when resumed
-        assert isinstance(pl_module, ManySteps)
-        if (left := pl_module.steps_left()) is not None:
+        model: Any = pl_module
+        if (left := model.steps_left()) is not None:
             images = min(images, left * loader.batch_size)
         # disable=None: no bar where stderr is not a terminal
         self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
@@ -43,9 +43,9 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar.disable:
-            assert isinstance(pl_module, ManySteps)
+            model: Any = pl_module
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            metrics["train/loss"] = pl_module.epoch_loss  # the model logs it behind this hook
+            metrics["train/loss"] = model.epoch_loss  # the model logs it after this hook
             text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", file=sys.stderr)
 
@@ -55,6 +55,3 @@ class TrainingBar(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 
-from dae_lightning import config
+from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import CheckpointError, TrainingError, UserError
@@ -179,7 +179,7 @@ def make_trainer(
     if flags["enable_progress_bar"]:
         callbacks = [*callbacks, TrainingBar()]
     logger: Any = False
-    if isinstance(settings.logger, config.TensorBoardLogger) and first:
+    if isinstance(settings.logger, kinds.TensorBoardLogger) and first:
         logger = make_logger(folder)
         shown = Examples.choose(data.test.images, settings.logger.examples, settings.eval_seed)
         callbacks = [*callbacks, ExampleImages(settings.logger.every_n_epochs, shown)]
