@@ -322,7 +322,7 @@ def test_a_run_is_put_to_use_and_leaves_nothing_else_behind(tool: Command, tmp_p
     assert done.returncode == 1
     assert done.stdout.startswith("1 images in 1 files denoised, in denoised\n")
     assert "skipped: photos/bad.png is empty\n" in done.stdout
-    assert done.stderr == "error: 1 of 2 files skipped, as said above\n"
+    assert done.stderr == "error: 1 of 2 files skipped, as listed above\n"
     written = tool("export", f"checkpoint={folder}", "format=torch", "output=model.pt2", torch=True)
     assert written.returncode == 0, written.stderr
     assert "model.pt2: agrees with the model" in written.stdout

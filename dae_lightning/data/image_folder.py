@@ -1,23 +1,17 @@
 """A folder of PNG or JPEG images."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
-from PIL.ImageFile import ImageFile
 
+from dae_lightning.data.pictures import Bytes, pixels, read_picture
 from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.errors import DataError
 from dae_lightning.randomness import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LONGEST = 4096  # pixels per side; a damaged header could otherwise make us allocate any amount of memory
 
 
 class Entry(NamedTuple):
@@ -32,7 +26,8 @@ class ImageFolder:
     The splits are `root/train` and `root/test` if they exist. Otherwise a random `test_fraction` of all images
     below `root` is the test set; each set gets at least one image. If every image is in a sub-folder, its label
     is the index of that folder's name in sorted order, as in torchvision's `ImageFolder`; otherwise there are no
-    labels. Hidden files and files with other suffixes are ignored.
+    labels. Hidden files and files with other suffixes are ignored. Images are rotated as their EXIF data say;
+    other conversions are refused.
     """
 
     root: str | Path
@@ -86,45 +81,25 @@ def find(folder: Path) -> list[Entry]:
 
 def read(entries: list[Entry], first: Path, labels: dict[str, int]) -> ImageSet:
     """Decode images into one tensor; all must have the kind and size of `first`."""
-    with opened(first) as image:
-        wanted, size = describe(image), (image.height, image.width)
-    grey = wanted.endswith("grey")
-    images = torch.empty(len(entries), *(size if grey else (3, *size)), dtype=torch.uint8)
+    wanted = decode(first)
+    images = torch.empty(len(entries), *wanted.shape, dtype=torch.uint8)
     for target, (file, _) in zip(images, entries, strict=True):
-        with opened(file) as image:
-            if describe(image) != wanted:
-                came, right = describe(image), "give images of one kind and size"
-                raise DataError(f"{file} is {came}; {first} is {wanted}; {right}")
-            pixels = torch.from_numpy(np.array(image))
-        target.copy_(pixels if grey else pixels.permute(2, 0, 1))
+        image = decode(file)
+        if image.shape != wanted.shape:
+            right = f"{first} is {describe(wanted)}; give images of one kind and size"
+            raise DataError(f"{file} is {describe(image)}; {right}")
+        target.copy_(torch.from_numpy(image))
     return ImageSet(images, torch.tensor([labels[entry.group] for entry in entries]) if labels else None)
 
 
-@contextmanager
-def opened(file: Path) -> Iterator[ImageFile]:
-    """Open an image and check by its header that it is 8-bit grey or RGB and not too large; decode nothing."""
+def decode(file: Path) -> Bytes:
+    """The pixels of one file, (H, W) grey or (3, H, W) RGB."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LONGEST is stricter
-            with Image.open(file, formats=["PNG", "JPEG"]) as image:
-                came = describe(image)
-                if not came.endswith(("grey", "RGB")):
-                    raise DataError(f"{file} is {came}; give 8-bit grey or RGB without palette or alpha")
-                if max(image.size) > LONGEST:
-                    raise DataError(f"{file} is {came}; give at most {LONGEST}x{LONGEST} pixels")
-                yield image
-    except DataError:
-        raise
-    except Exception as error:  # Pillow raises many types of errors for damaged files
-        right = f"give whole PNG or JPEG files of at most {LONGEST}x{LONGEST} pixels"
-        raise DataError(f"{file} cannot be read ({error}); {right}") from error
+        return pixels(read_picture(file).image)
+    except DataError as error:
+        raise DataError(f"{file} {error}") from error
 
 
-def describe(image: ImageFile) -> str:
-    """Size and kind of an image according to its header: `28x28 pixels, grey`."""
-    kind = {"L": "grey", "RGB": "RGB", "1": "1-bit", "P": "palette"}.get(image.mode, image.mode)
-    if "transparency" in image.info or image.mode in ("LA", "RGBA"):
-        kind = "with alpha"
-    if ";16" in str(image.tile):  # Pillow silently reduces 16-bit RGB to 8 bits
-        kind = "16-bit"
-    return f"{image.width}x{image.height} pixels, {kind}"
+def describe(image: Bytes) -> str:
+    """Size and kind of an image: `28x28 pixels, grey`."""
+    return f"{image.shape[-1]}x{image.shape[-2]} pixels, {'grey' if image.ndim == 2 else 'RGB'}"

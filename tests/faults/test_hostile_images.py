@@ -52,7 +52,7 @@ def read_folder(path: Path) -> None:
 
 
 def read_one(path: Path) -> None:
-    image = read_picture(path, "L", None).image
+    image = read_picture(path, "L").image
     assert image.mode == "L"
 
 
