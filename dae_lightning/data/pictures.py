@@ -13,14 +13,7 @@ from dae_lightning.files import replacing
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}}  # almost lossless
 MOST_PIXELS = 2**26  # more than cameras take; a damaged header may declare any size, and Pillow allocates that much
-KINDS = {
-    "L": "grey",
-    "RGB": "colour",
-    "1": "1-bit",
-    "P": "palette",
-    "LA": "grey with alpha",
-    "RGBA": "colour with alpha",
-}
+KINDS = {"L": "grey", "LA": "grey", "RGB": "colour", "RGBA": "colour", "1": "1-bit", "P": "palette"}
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -117,7 +110,7 @@ def _decode(image: Image.Image, mode: str) -> Picture:
 def _kind(image: Image.Image) -> str:
     """What the header says of the pixels, in words: `grey` and `colour` are 8-bit."""
     kind = "grey" if image.mode.startswith("I") else KINDS.get(image.mode, image.mode)
-    if ("transparency" in image.info or image.mode in ("PA", "RGBa")) and "alpha" not in kind:
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         kind += " with alpha"
     return f"16-bit {kind}" if _sixteen_bits(image) else kind
 

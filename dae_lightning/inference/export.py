@@ -1,13 +1,14 @@
-"""A model for use without this package: as ONNX, or as a torch.export program.
+"""Exporting a model for use without this package, as ONNX or as a torch.export program.
 
-Either takes `images`, float32 (N, *input_shape), N >= 1, clean ones in [0, 1], and gives `denoised`, as many
-in [0, 1]. Noise is not part of it. The metadata say what the model is: `input_shape`, `latent` and `noise` (the one
-it was trained on) as JSON, `dae_lightning` (the version). docs/using.md denoises with onnxruntime alone.
+Either maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in [0, 1]; it adds no
+noise. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as JSON, and the
+version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
 """
 
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -36,11 +37,11 @@ Network = Callable[[Tensor], Tensor]
 
 
 def export_checkpoint(settings: config.Export, checkpoint: Path) -> None:
-    """Write the exported model, after it has agreed with the checkpoint's on images.
+    """Write the exported model, if its results agree with the checkpoint's.
 
     Raises:
         CheckpointError: it is damaged or foreign.
-        ExportError: the exported model does not agree; no file is left, and one that was there stays.
+        ExportError: the exported model does not agree; nothing is written, and an older file is kept.
     """
     path = Path(settings.output or checkpoint.with_suffix(SUFFIXES[settings.format]))
     model = load_model(checkpoint)
@@ -60,13 +61,19 @@ def metadata(model: DenoisingAutoencoder) -> dict[str, str]:
 
 
 def network_of(model: DenoisingAutoencoder) -> nn.Module:
-    """The model's network alone, in evaluation mode: exporters see no Lightning."""
+    """The network alone, without Lightning, in evaluation mode."""
     return deepcopy(model.network).eval()
 
 
+def _options(model: DenoisingAutoencoder) -> dict[str, Any]:
+    """An example, whose batch is not 1 since exporters take that for a constant; and the batch axis, which may vary."""
+    batch_axis = {0: torch.export.Dim("N", min=1)}
+    return {"args": (torch.zeros(2, *model.input_shape),), "dynamic_shapes": (batch_axis,)}
+
+
 def to_program(model: DenoisingAutoencoder) -> bytes:
-    """A torch.export program (.pt2); the metadata lie in its extra file `metadata.json`."""
-    program = torch.export.export(network_of(model), (_example(model),), dynamic_shapes=_dynamic())
+    """A torch.export program (.pt2), with the metadata in its extra file `metadata.json`."""
+    program = torch.export.export(network_of(model), **_options(model))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     file = io.BytesIO()
@@ -75,28 +82,22 @@ def to_program(model: DenoisingAutoencoder) -> bytes:
 
 
 def from_program(content: bytes) -> Network:
-    """What a program computes."""
+    """The function that a program computes."""
     network: Network = torch.export.load(io.BytesIO(content)).module()
     return network
 
 
 def to_onnx(model: DenoisingAutoencoder) -> bytes:
-    """An ONNX model with a dynamic batch axis `N`; the metadata are its `metadata_props`."""
+    """An ONNX model with a dynamic batch axis `N`, and the metadata as its `metadata_props`."""
     import onnx
 
-    size = sum(weights.nbytes for weights in network_of(model).parameters())
+    network = network_of(model)
+    size = sum(weights.nbytes for weights in network.parameters())
     if size >= ONNX_BYTES:
-        raise ExportError(f"format=onnx: weights of {size:,} bytes do not fit one file; take format=torch")
-    exported = torch.onnx.export(
-        network_of(model),
-        (_example(model),),
-        dynamo=True,
-        verbose=False,
-        input_names=["images"],
-        output_names=["denoised"],
-        dynamic_shapes=_dynamic(),
-    )
-    assert exported is not None  # as it is without dynamo
+        raise ExportError(f"format=onnx: weights of {size:,} bytes do not fit one file; use format=torch")
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["denoised"]}
+    exported = torch.onnx.export(network, **_options(model), **names, dynamo=True, verbose=False)
+    assert exported is not None  # it is only without dynamo
     proto = exported.model_proto
     for node in proto.graph.node:
         del node.metadata_props[:]  # paths of this machine
@@ -107,7 +108,7 @@ def to_onnx(model: DenoisingAutoencoder) -> bytes:
 
 
 def from_onnx(content: bytes) -> Network:
-    """What an ONNX model computes, by onnxruntime on the CPU."""
+    """The function that an ONNX model computes, run by onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -115,19 +116,16 @@ def from_onnx(content: bytes) -> Network:
 
 
 def probes(model: DenoisingAutoencoder, data: Mapping[str, Any] | None) -> tuple[Tensor, str]:
-    """Images (N, *input_shape) to compare on, clean and noisy, and a word on whose.
+    """Images (N, *input_shape) to compare on, clean and noisy, and a description of them.
 
-    They are random ones, and test images of the model's `data` where these can be read here; nothing is fetched.
+    Random ones, and test images of the model's `data` if these can be read here; nothing is downloaded.
     """
-    count = max(BATCHES)
-    clean = torch.rand(count, *model.input_shape, generator=generator(0, "export"))
+    clean = torch.rand(max(BATCHES), *model.input_shape, generator=generator(0, "export"))
     whose = "random images"
-    try:
-        test = make_source(check(kinds.Data, data, "data")).load().test.images[:count]
+    with suppress(UserError, OSError):  # the data were moved, or are on another machine
+        test = make_source(check(kinds.Data, data, "data")).load().test.images[: max(BATCHES)]
         if tuple(test.shape[1:]) == model.input_shape:
             clean, whose = torch.cat([as_float(test), clean]), "random images and test images"
-    except (UserError, OSError):
-        pass  # moved, or on another machine
     return torch.cat([clean, corrupt_each(model.noise, clean, 0, torch.arange(len(clean)))]), whose
 
 
@@ -136,17 +134,9 @@ def largest_error(network: Network, model: DenoisingAutoencoder, images: Tensor)
     """The largest difference of a pixel, over batches of several sizes.
 
     Raises:
-        ExportError: it is more than TOLERANCE, or not even a number.
+        ExportError: it is more than TOLERANCE, or not a number.
     """
     errors = [float((network(batch) - model(batch)).abs().max()) for size in BATCHES for batch in images.split(size)]
     if not max(errors) <= TOLERANCE:
         raise ExportError(f"the exported model differs from the checkpoint's by {max(errors):.1e}; not written")
     return max(errors)
-
-
-def _example(model: DenoisingAutoencoder) -> Tensor:
-    return torch.zeros(2, *model.input_shape)  # not 1, which an exporter takes for a constant
-
-
-def _dynamic() -> tuple[dict[int, Any]]:
-    return ({0: torch.export.Dim("N", min=1)},)
