@@ -17,8 +17,7 @@ from dae_lightning import Denoiser, DenoisingAutoencoder, config
 from dae_lightning.data import pictures as images
 from dae_lightning.data.idx import read_idx, write_idx
 from dae_lightning.errors import CheckpointError, ConfigError, DataError
-from dae_lightning.inference.files import denoise
-from dae_lightning.inference.image_files import find_images
+from dae_lightning.inference.files import denoise, find_images
 from dae_lightning.randomness import derive
 
 HEIGHT, WIDTH = 6, 4

@@ -173,13 +173,9 @@ def denoise() -> None:
             raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
         checkpoint = find_checkpoint(settings.checkpoint)
 
-        from dae_lightning.inference.image_files import find_images  # needs numpy, but not torch
+        from dae_lightning.inference import files
 
-        images = find_images(settings.images, settings.output)
-
-        from dae_lightning.inference import files as denoising
-
-        denoising.denoise(settings, checkpoint, images)
+        files.denoise(settings, checkpoint, files.find_images(settings.images, settings.output))
 
 
 def export() -> None:

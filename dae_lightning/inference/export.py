@@ -9,13 +9,12 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import as_float
@@ -60,11 +59,6 @@ def metadata(model: DenoisingAutoencoder) -> dict[str, str]:
     return known | {"dae_lightning": version("dae_lightning")}
 
 
-def network_of(model: DenoisingAutoencoder) -> nn.Module:
-    """The network alone, without Lightning, in evaluation mode."""
-    return deepcopy(model.network).eval()
-
-
 def _options(model: DenoisingAutoencoder) -> dict[str, Any]:
     """An example, whose batch is not 1 since exporters take that for a constant; and the batch axis, which may vary."""
     batch_axis = {0: torch.export.Dim("N", min=1)}
@@ -73,7 +67,7 @@ def _options(model: DenoisingAutoencoder) -> dict[str, Any]:
 
 def to_program(model: DenoisingAutoencoder) -> bytes:
     """A torch.export program (.pt2), with the metadata in its extra file `metadata.json`."""
-    program = torch.export.export(network_of(model), **_options(model))
+    program = torch.export.export(model.network, **_options(model))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     file = io.BytesIO()
@@ -91,12 +85,11 @@ def to_onnx(model: DenoisingAutoencoder) -> bytes:
     """An ONNX model with a dynamic batch axis `N`, and the metadata as its `metadata_props`."""
     import onnx
 
-    network = network_of(model)
-    size = sum(weights.nbytes for weights in network.parameters())
+    size = sum(weights.nbytes for weights in model.network.parameters())
     if size >= ONNX_BYTES:
         raise ExportError(f"format=onnx: weights of {size:,} bytes do not fit one file; use format=torch")
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["denoised"]}
-    exported = torch.onnx.export(network, **_options(model), **names, dynamo=True, verbose=False)
+    exported = torch.onnx.export(model.network, **_options(model), **names, dynamo=True, verbose=False)
     assert exported is not None  # it is only without dynamo
     proto = exported.model_proto
     for node in proto.graph.node:

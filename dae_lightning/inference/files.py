@@ -1,22 +1,67 @@
-"""Denoising image files: a file that fails does not stop the others, and every file is accounted for at the end."""
+"""Denoising image files: a file that fails does not stop the others, and every file is accounted for.
 
+Nothing here imports torch before the files are found, so that a wrong folder is reported at once.
+"""
+
+import gzip
+import os
+import zlib
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from PIL.Image import Resampling
-from tqdm import tqdm
 
 from dae_lightning import config
-from dae_lightning.data.idx import read_idx, write_idx
 from dae_lightning.data.pictures import FORMATS, Bytes, mode_of, picture, pixels, read_picture, write_picture
-from dae_lightning.errors import CheckpointError, DataError
-from dae_lightning.inference.denoiser import Denoiser
-from dae_lightning.inference.image_files import ImageFile, ImageFiles
-from dae_lightning.randomness import derive
+from dae_lightning.errors import CheckpointError, ConfigError, DataError
 
+if TYPE_CHECKING:
+    from dae_lightning.inference.denoiser import Denoiser
+
+IDX = b"\0\0\x08\x03"  # how images in the MNIST format begin: bytes, in three dimensions
+UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2")  # reported as skipped, not silently passed over
 NAMED = 3  # how many files a note names
+
+
+class ImageFiles(NamedTuple):
+    """What there is to denoise."""
+
+    targets: dict[Path, Path]  # of every image file
+    skipped: dict[Path, str]  # folders that cannot be opened, and why
+    passed_over: int  # files that are not images
+
+
+def find_images(images: str, output: str) -> ImageFiles:
+    """The image file `images`, or those below that folder, and their targets below the folder `output`.
+
+    A file keeps its name and sub-folder. Pictures are recognised by suffix, files in the MNIST format by content.
+    Hidden files are ignored; links to folders are not followed.
+
+    Raises:
+        DataError: there is no such file or folder, or no image in it.
+        ConfigError: `output` is a file, or a file below `images` would be overwritten.
+    """
+    source, folder = Path(images), Path(output)
+    if not source.exists():
+        raise DataError(f"images={images}: no such file or folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output={output}: is a file; give a folder")
+    errors: list[OSError] = []
+    if source.is_dir():
+        files = _below(source, errors)
+        found = [file for file in files if _is_picture(file) or _is_idx(file)]
+        targets = {file: folder / file.relative_to(source) for file in found}
+    else:  # a single file was meant, whatever its name
+        files, targets = [source], {source: folder / source.name}
+    if not targets and not errors:
+        raise DataError(f"images={images}: holds no PNG, JPEG, BMP or TIFF images, and no MNIST files")
+    for target in targets.values():
+        if target.exists() and target.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(f"output={output}: would overwrite {target}, one of the images; give another folder")
+    skipped = {Path(error.filename): f"cannot be opened ({error.strerror})" for error in errors}
+    return ImageFiles(targets, skipped, len(files) - len(targets))
 
 
 def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> None:
@@ -27,21 +72,31 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
         ConfigError: a sigma for noise that has none, or a missing device.
         DataError: at the end, if a file was skipped.
     """
-    worker = Worker(settings, Denoiser.load(checkpoint, settings.device))
+    from tqdm import tqdm
+
+    from dae_lightning.inference.denoiser import Denoiser
+
+    denoiser = Denoiser.load(checkpoint, settings.device)
+    shape = denoiser.model.input_shape
+    if mode_of(shape) is None:
+        raise CheckpointError(f"checkpoint={settings.checkpoint}: takes {shape}, which are not pictures")
     done, skipped = 0, dict(images.skipped)
     notes: defaultdict[str, list[Path]] = defaultdict(list)
-    for file in tqdm(images.files, unit=" files", dynamic_ncols=True, disable=None):
+    for source, target in tqdm(images.targets.items(), unit=" files", dynamic_ncols=True, disable=None):
         try:
-            count, remarks = worker.denoise(file)
-        except (DataError, OSError, MemoryError) as error:
-            skipped[file.source] = _reason(error, file.source)
+            count, remarks = denoise_file(denoiser, settings, source, target)
+        except DataError as error:
+            skipped[source] = str(error).removeprefix(f"{source}: ")
+            continue
+        except OSError as error:
+            skipped[source] = f"cannot be written ({error.strerror or error})"
             continue
         done += count
         for note in remarks:
-            notes[note].append(file.source)
+            notes[note].append(source)
 
-    files = len(images.files) + len(images.skipped) - len(skipped)
-    print(f"{done:,} images in {files:,} files denoised, in {settings.output}")
+    files = len(images.targets) + len(images.skipped)
+    print(f"{done:,} images in {files - len(skipped):,} files denoised, in {settings.output}")
     for note, names in notes.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         print(f"note: {note}: {', '.join(map(str, names[:NAMED]))}{more}")
@@ -50,77 +105,94 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
     for name, reason in skipped.items():
         print(f"skipped: {name} {reason}")
     if skipped:
-        raise DataError(f"{len(skipped):,} of {files + len(skipped):,} files skipped, as listed above")
+        raise DataError(f"{len(skipped):,} of {files:,} files skipped, as listed above")
 
 
-class Worker:
-    """Denoises one file after another."""
+def denoise_file(denoiser: "Denoiser", settings: config.Denoise, source: Path, target: Path) -> tuple[int, list[str]]:
+    """Denoise one file: the number of images in it, and notes on conversions.
 
-    def __init__(self, settings: config.Denoise, denoiser: Denoiser) -> None:
-        self.settings, self.denoiser = settings, denoiser
-        self.shape = denoiser.model.input_shape
-        mode = mode_of(self.shape)
-        if mode is None:
-            raise CheckpointError(f"checkpoint={settings.checkpoint}: takes {self.shape}, which are not pictures")
-        self.mode, self.size = mode, (self.shape[-1], self.shape[-2])  # (width, height), as in Pillow
+    Raises:
+        DataError: it cannot be used.
+        OSError: `target` cannot be written.
+    """
+    import torch
 
-    def denoise(self, file: ImageFile) -> tuple[int, list[str]]:
-        """The number of images in the file, and notes on conversions.
+    from dae_lightning.data.idx import read_idx, write_idx
+    from dae_lightning.randomness import derive
 
-        Raises:
-            DataError, OSError, MemoryError: it cannot be used, or its target cannot be written.
-        """
-        # a function of the file's place in the folder, so that the noise does not depend on other files
-        seed = derive(self.settings.seed, "files", str(file.target.relative_to(self.settings.output)))
-        return self._idx(file, seed) if file.is_idx else self._picture(file, seed)
-
-    def _picture(self, file: ImageFile, seed: int) -> tuple[int, list[str]]:
-        image, format, notes = read_picture(file.source, self.mode)
-        denoised = self._denoised(pixels(image)[None], seed, notes)
-        named = FORMATS.get(file.source.suffix.lower(), format)
-        if named != format:
-            notes.append(f"holds {format}, but is named and written as {named}")
-        write_picture(file.target, picture(denoised[0]), named)
-        return 1, notes
-
-    def _idx(self, file: ImageFile, seed: int) -> tuple[int, list[str]]:
-        images = read_idx(file.source)
-        if images.dim() != 3:
-            raise DataError(f"holds {tuple(images.shape)}, but images are (N, height, width)")
-        if self.mode != "L":
+    # a function of the file's place in the folder, so that the noise does not depend on other files
+    seed = derive(settings.seed, "files", str(target.relative_to(settings.output)))
+    mode = mode_of(denoiser.model.input_shape)
+    if not _is_picture(source) and _is_idx(source):
+        images = read_idx(source).numpy()
+        if images.ndim != 3:
+            raise DataError(f"holds {images.shape}, but images are (N, height, width)")
+        if mode != "L":
             raise DataError("holds grey images, the model takes colour ones")
         notes: list[str] = []
-        write_idx(file.target, torch.from_numpy(self._denoised(images.numpy(), seed, notes)))
+        write_idx(target, torch.from_numpy(_denoised(images, denoiser, settings, seed, notes)))
         return len(images), notes
-
-    def _denoised(self, images: Bytes, seed: int, notes: list[str]) -> Bytes:
-        """Of images (N, H, W) or (N, 3, H, W), resized and back where they do not have the model's size."""
-        size, (width, height) = (images.shape[-1], images.shape[-2]), self.size
-        if size != self.size:
-            if not self.settings.resize:
-                right = f"the model takes {width}x{height}; resize=true resizes it there and back"
-                raise DataError(f"is {size[0]}x{size[1]} pixels, {right}")
-            notes.append(f"resized to {width}x{height} and back")
-        small = _resized(images, self.size)
-        batch = small.reshape(-1, *self.shape)
-        if self.settings.corrupt:  # as floats, since bytes would clip the noise
-            noisy = self.denoiser.corrupt(batch, self.settings.sigma, seed)
-            denoised = (self.denoiser(noisy) * 255).round().astype(np.uint8)
-        else:
-            denoised = self.denoiser(batch)
-        return _resized(denoised.reshape(small.shape), size)
+    image, format, notes = read_picture(source, mode)
+    (denoised,) = _denoised(pixels(image)[None], denoiser, settings, seed, notes)
+    named = FORMATS.get(source.suffix.lower(), format)
+    if named != format:
+        notes.append(f"holds {format}, but is named and written as {named}")
+    write_picture(target, picture(denoised), named)
+    return 1, notes
 
 
-def _resized(images: Bytes, size: tuple[int, int]) -> Bytes:
-    """Images, each stretched to (width, height); Lanczos' filter also averages when shrinking."""
-    if (images.shape[-1], images.shape[-2]) == size:
+def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, seed: int, notes: list[str]) -> Bytes:
+    """Images (N, H, W) or (N, 3, H, W) denoised, and resized there and back unless they have the model's size."""
+    shape = denoiser.model.input_shape
+    (height, width), (rows, columns) = shape[-2:], images.shape[-2:]
+    if (rows, columns) != (height, width):
+        if not settings.resize:
+            remedy = f"the model takes {width}x{height}; resize=true resizes it there and back"
+            raise DataError(f"is {columns}x{rows} pixels, {remedy}")
+        notes.append(f"resized to {width}x{height} and back")
+    small = _resized(images, width, height)
+    batch = small.reshape(-1, *shape)
+    if settings.corrupt:  # as floats, since bytes would clip the noise
+        noisy = denoiser.corrupt(batch, settings.sigma, seed)
+        denoised = (denoiser(noisy) * 255).round().astype(np.uint8)
+    else:
+        denoised = denoiser(batch)
+    return _resized(denoised.reshape(small.shape), columns, rows)
+
+
+def _resized(images: Bytes, width: int, height: int) -> Bytes:
+    """Images, each stretched to that size; Lanczos' filter also averages when shrinking."""
+    if images.shape[-2:] == (height, width):
         return images
-    return np.stack([pixels(picture(image).resize(size, Resampling.LANCZOS)) for image in images])
+    return np.stack([pixels(picture(image).resize((width, height), Resampling.LANCZOS)) for image in images])
 
 
-def _reason(error: Exception, file: Path) -> str:
-    if isinstance(error, MemoryError):
-        return "needs more memory than there is"
-    if isinstance(error, OSError):
-        return f"cannot be written ({error.strerror or error})"
-    return str(error).removeprefix(f"{file}: ")
+def _below(folder: Path, errors: list[OSError]) -> list[Path]:
+    """All files, sorted; `errors` receives one for each folder that cannot be opened."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+    return files
+
+
+def _is_picture(file: Path) -> bool:
+    irregular = file.exists() and not file.is_file()  # reading a pipe would wait for a writer
+    return file.suffix.lower() in (*FORMATS, *UNSUPPORTED) and not irregular
+
+
+def _is_idx(file: Path) -> bool:
+    """By content, or by MNIST's own file names, so that a damaged file is reported."""
+    if not file.is_file() or "idx3-ubyte" in file.name:
+        return file.is_file()
+    try:
+        with file.open("rb") as plain:
+            head = plain.read(4)
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.open(file) as packed:
+                head = packed.read(4)
+    except (gzip.BadGzipFile, zlib.error, EOFError):
+        return False
+    except OSError:
+        return True  # reading it again will report why it cannot be read
+    return head == IDX
