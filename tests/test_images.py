@@ -277,7 +277,7 @@ def write_broken(folder: Path) -> dict[str, str]:
         "truncated.png": "cannot be read (",
         "empty.png": "is empty",
         "text.jpg": "holds no PNG, JPEG, BMP or TIFF image",
-        "empty-idx3-ubyte": "empty, where images",
+        "empty-idx3-ubyte": "empty; must hold images",
         "cut-idx3-ubyte": "truncated: declares (5, 6, 4), 120 bytes, but holds 7",
         "cut-idx3-ubyte.gz": "not a whole gzip file",
         "enormous.png": "is enormous",

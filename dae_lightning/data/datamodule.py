@@ -1,4 +1,4 @@
-"""The LightningDataModule: one uint8 tensor per split, whole chunks on their way to the model."""
+"""The LightningDataModule: one uint8 tensor per split, of which chunks are sent to the model."""
 
 from typing import Any
 
@@ -12,8 +12,7 @@ from dae_lightning.errors import ConfigError
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Count, Seed, Size, check
 
-# images; large enough to be fast, small enough for the caches; the results do not depend on it
-EVAL_BATCH = 250
+EVAL_BATCH = 250  # images; enough to be fast, few enough for the CPU's caches; it does not affect the results
 
 
 class ImageDataModule(LightningDataModule):
@@ -21,14 +20,14 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         source: where the images come from.
-        batch_size: images of one optimiser step.
-        steps_per_execution: optimiser steps, so batches, that one Lightning step executes (Keras' word).
-        val_size: training images held out for validation; None: a twelfth of them.
-        seed: the order of the training images in every epoch is a function of it.
-        split_seed: which training images are held out is a function of it.
+        batch_size: images per optimiser step.
+        steps_per_execution: optimiser steps, and so batches, per Lightning step; the name is from Keras.
+        val_size: training images held out for validation, by default a twelfth of them.
+        seed: determines the order of the training images in every epoch.
+        split_seed: determines which training images are held out.
 
     Raises:
-        ConfigError: an argument out of range; on `setup`, a `val_size` that leaves no training image.
+        ConfigError: an argument is out of range; in `setup`, `val_size` leaves no training image.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class ImageDataModule(LightningDataModule):
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images once, and hold out `val_size` of the training images; the test images stay as they are."""
+        """Read the images, once, and hold out `val_size` of the training images."""
         if hasattr(self, "test"):
             return
         train, self.test = self.source.load()
@@ -73,11 +72,11 @@ class ImageDataModule(LightningDataModule):
         self._train_loader = ChunkLoader(self.train.images, self.batch_size, self.steps_per_execution, order)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
-            self._position = None  # a later fit starts anew
+            self._position = None  # only the first fit resumes there
         return self._train_loader
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the training images. (Lightning drops that of a loader made before the optimiser, #20550.)"""
+        """The loader's position, since Lightning loses that of loaders created before the optimisers (#20550)."""
         return {"position": self._train_loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -90,19 +89,18 @@ class ImageDataModule(LightningDataModule):
         return ChunkLoader(self.test.images, EVAL_BATCH)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """The chunk's batches for training, still bytes; otherwise (images, indices), floats made on the device."""
+        """In training the chunk's batches, as bytes; otherwise (images, indices) with floats."""
         images, indices = batch
         if self.trainer is not None and self.trainer.training:
-            return images.split(self.batch_size)  # a chunk of floats would leave the caches
+            return images.split(self.batch_size)  # a whole chunk of floats would not fit the caches
         return as_float(images), indices
 
 
 def as_float(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
-    # in place: fresh memory costs more than the division
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    """uint8 images as floats in [0, 1]; floats unchanged."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images  # in place, which is faster
 
 
 def take(images: ImageSet, indices: Tensor) -> ImageSet:
-    """The chosen images, in that order."""
+    """The images at `indices`, in that order."""
     return ImageSet(images.images[indices], None if images.labels is None else images.labels[indices])

@@ -50,16 +50,16 @@ class ImageFolder:
         present = [folder for folder in (root / "train", root / "test") if folder.is_dir()]
         if len(present) == 1:
             raise DataError(f"{root} holds {present[0].name}/ alone; give both train/ and test/, or neither")
-        train, test = map(find, present) if present else self.split(find(root))
+        train, test = map(find, present) if present else self._split(find(root))
         groups = sorted({entry.group for entry in train + test})
         labels = {} if "" in groups else {group: label for label, group in enumerate(groups)}
         first = min(train + test).file
         return Splits(read(train, first, labels), read(test, first, labels))
 
-    def split(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    def _split(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """Divide all images into training and test images."""
         if len(entries) < 2:
-            raise DataError(f"{self.root} holds one image; training and test set need at least one each")
+            raise DataError(f"{self.root} holds one image; give at least two, one of them for the test set")
         tests = min(max(round(self.test_fraction * len(entries)), 1), len(entries) - 1)
         order = torch.randperm(len(entries), generator=generator(self.seed, "image folder"))
         shuffled = [entries[i] for i in order.tolist()]

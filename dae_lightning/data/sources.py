@@ -1,4 +1,4 @@
-"""The sources of images, by name."""
+"""The image sources by name."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,19 +14,16 @@ from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
 from dae_lightning.schema import make, register
 
-for kind, source in {
-    "fashion_mnist": FashionMnist,
-    "idx": IdxFolder,
-    "glyphs": Glyphs,
-    "image_folder": ImageFolder,
-}.items():
-    register("data", kind)(source)
+register("data", "fashion_mnist")(FashionMnist)
+register("data", "idx")(IdxFolder)
+register("data", "glyphs")(Glyphs)
+register("data", "image_folder")(ImageFolder)
 
 _loaded: dict[kinds.DataKind, "Loaded"] = {}
 
 
 def make_source(data: kinds.DataKind) -> ImageSource:
-    """The source that the configuration describes."""
+    """The image source that `data` describes."""
     if data in _loaded:
         return _loaded[data]
     source: ImageSource = make("data", data)
@@ -35,24 +32,24 @@ def make_source(data: kinds.DataKind) -> ImageSource:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Images that this process holds already."""
+    """An `ImageSource` of images already in memory."""
 
     images: Splits
 
     def prepare(self) -> None:
-        """Nothing to fetch."""
+        """Nothing to download."""
 
     def load(self) -> Splits:
         return self.images
 
 
 def load_ahead(data: kinds.DataKind) -> None:
-    """Hold the images, if they can be read without fetching, for processes that are forked from this one."""
+    """Load the images, unless they must be downloaded, for the processes to be forked from this one."""
     if data in _loaded:
         return
     _loaded.clear()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a pool of threads, once begun, does not survive a fork
-    with suppress(UserError, OSError):  # the job itself meets it, and tells
+    torch.set_num_threads(1)  # a thread pool that has started does not survive a fork
+    with suppress(UserError, OSError):  # the job itself will report it
         _loaded[data] = Loaded(make_source(data).load())
     torch.set_num_threads(threads)

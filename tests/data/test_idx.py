@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dae_lightning.data.idx import MOST_BYTES, IdxFolder, read_idx
+from dae_lightning.data.idx import IdxFolder, read_idx
 from dae_lightning.errors import DataError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -104,7 +104,7 @@ def test_bytes_of_any_other_kind_are_refused(scratch: Path, content: bytes, endi
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "empty, where images or labels in the MNIST format belong"),
+        (b"", "empty; must hold images or labels in the MNIST format"),
         (b"<html>404", "starts with 3c 68 74 6d, not 00 00 08 03 (images) or 00 00 08 01 (labels)"),
         (
             header(2, 3, 4, kind=13),
@@ -112,10 +112,10 @@ def test_bytes_of_any_other_kind_are_refused(scratch: Path, content: bytes, endi
         ),
         (header(2, 2, 2, 2), "starts with 00 00 08 04, not 00 00 08 03 (images) or 00 00 08 01 (labels)"),
         (header(2, 3, 4)[:-1], "truncated: ends within its header of 16 bytes"),
-        (header(0, 28, 28), f"declares (0, 28, 28), 0 bytes; 1 to {MOST_BYTES} can be read"),
-        (header(2**20, 2**20), f"declares (1048576, 1048576), {2**40} bytes; 1 to {MOST_BYTES} can be read"),
+        (header(0, 28, 28), "declares (0, 28, 28): holds nothing"),
+        (header(2**20, 2**20), f"truncated: declares (1048576, 1048576), {2**40} bytes, but holds 0"),
         (idx(2, 3, 4)[:-3], "truncated: declares (2, 3, 4), 24 bytes, but holds 21"),
-        (idx(2, 3, 4) + b"x", "too long: declares (2, 3, 4), 24 bytes, but holds more"),
+        (idx(2, 3, 4) + b"x", "too long: declares (2, 3, 4), 24 bytes, but holds 25"),
     ],
 )
 def test_a_file_that_is_not_as_declared_is_refused_with_what_it_holds(
@@ -139,13 +139,9 @@ def test_a_cut_off_gzip_file_is_refused_though_all_its_pixels_are_there(tmp_path
     assert refusal(file).startswith(f"{file}: not a whole gzip file (Compressed file ended before")
 
 
-@pytest.mark.parametrize("declared", [(100, 28, 28), (2, 2**15, 2**15)], ids=["a bomb", "a boast"])
-def test_memory_is_bounded_by_the_declared_and_by_the_actual_size(tmp_path: Path, declared: tuple[int, ...]) -> None:
-    """100 images that unpack to 200 MiB, and 2 GiB declared where 100 bytes follow."""
-    content = bytes(200 * 2**20) if declared[0] == 100 else bytes(100)
-    file = tmp_path / "images.gz"
-    file.write_bytes(gzip.compress(header(*declared) + content, compresslevel=1))
-    del content
+def test_memory_is_bounded_by_the_actual_size(tmp_path: Path) -> None:
+    """2 GiB declared, of which 100 bytes follow."""
+    file = write(tmp_path / "images.gz", header(2, 2**15, 2**15) + bytes(100))
     tracemalloc.start()
     try:
         refusal(file)
@@ -190,17 +186,15 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / TEST_IMAGES).rename(tmp_path / "t10k-images.idx3-ubyte")
     with pytest.raises(DataError) as caught:
         IdxFolder(tmp_path).prepare()
-    assert str(caught.value) == (
-        f"{tmp_path}: lacks {TRAIN_LABELS}, {TEST_IMAGES} (as they are, or with .gz at the end)"
-    )
+    assert str(caught.value) == (f"{tmp_path}: lacks {TRAIN_LABELS}, {TEST_IMAGES}, plain or .gz")
 
 
 def test_a_root_that_is_absent_or_a_file_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "file", b"")
-    for root, said in (tmp_path / "absent", "no such folder"), (file, "not a folder"):
+    for root in tmp_path / "absent", file:
         with pytest.raises(DataError) as caught:
             IdxFolder(str(root)).prepare()
-        assert str(caught.value) == f"{root}: {said}"
+        assert str(caught.value) == f"{root}: no such folder"
 
 
 def test_an_absent_file_and_a_folder_are_not_read(tmp_path: Path) -> None:
