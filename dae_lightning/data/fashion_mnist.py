@@ -48,47 +48,49 @@ class FashionMnist:
 
         Files are only ever replaced by verified ones and never removed, as they may be the only copy.
         """
+        if (fault := self._fault()) is None:
+            return
         try:
-            self._verify()
-        except DataError as fault:
-            try:
-                self.raw.mkdir(parents=True, exist_ok=True)
-                with sole_use(self.raw.parent, wait=True):
-                    try:
-                        self._verify()  # another process may have downloaded meanwhile
-                    except DataError:
-                        self._fetch()
-            except (OSError, RuntimeError, HTTPException) as problem:
-                reason = " ".join(str(problem).split()) or type(problem).__name__
-                raise DataError(
-                    f"{fault}; Fashion-MNIST could not be fetched ({reason}): put {', '.join(_archives())} "
-                    f"into {self.raw}, or choose data=glyphs, which needs no download"
-                ) from problem
+            self.raw.mkdir(parents=True, exist_ok=True)
+            with sole_use(self.raw.parent, wait=True):
+                if self._fault():  # else another process has downloaded meanwhile
+                    self._fetch()
+        except (OSError, RuntimeError, HTTPException) as problem:
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise DataError(
+                f"{fault}; Fashion-MNIST could not be fetched ({reason}): put {', '.join(_archives())} "
+                f"into {self.raw}, or choose data=glyphs, which needs no download"
+            ) from problem
 
     def load(self) -> Splits:
         """Read and verify both splits: images `(N, 28, 28)` uint8, labels `(N,)` int64 from 0 to 9."""
-        self._verify()
+        if fault := self._fault():
+            raise fault
         train, test = (_RawFolder(str(self.raw), train=train) for train in (True, False))
         highest = int(max(train.targets.max(), test.targets.max()))
         if highest > 9:
             raise DataError(f"{self.raw}: holds the label {highest}; those of Fashion-MNIST are 0 to 9")
         return Splits(ImageSet(train.data, train.targets), ImageSet(test.data, test.targets))
 
-    def _verify(self) -> None:
-        """Raise DataError unless every file is complete and matches its archive, where there is one."""
+    def _fault(self) -> DataError | None:
+        """What is wrong unless every file is complete, and matches its archive if there is one."""
         for name, shape in SHAPES.items():
             file, archive = self.raw / name, self.raw / f"{name}.gz"
+            md5 = _archives()[archive.name]
             try:
-                md5 = _archives()[archive.name]
                 if archive.exists() and not check_integrity(archive, md5):
-                    raise DataError(f"{archive}: not the official archive, whose MD5 is {md5}")
+                    return DataError(f"{archive}: not the official archive, whose MD5 is {md5}")
                 if (found := tuple(read_idx(file).shape)) != shape:
-                    raise DataError(f"{file}: holds {found}, but Fashion-MNIST {shape}")
-                # A gzip file ends with the CRC-32 and the length of its content (RFC 1952, 2.3.1).
-                if archive.exists() and archive.read_bytes()[-8:-4] != _crc32(file):
-                    raise DataError(f"{file}: damaged, it is not what {archive.name} holds")
+                    return DataError(f"{file}: holds {found}, but Fashion-MNIST {shape}")
+                # a gzip file ends with the CRC-32 and the length of its content (RFC 1952, 2.3.1)
+                crc = int.from_bytes(archive.read_bytes()[-8:-4], "little") if archive.exists() else None
+                if crc is not None and crc != zlib.crc32(file.read_bytes()):
+                    return DataError(f"{file}: damaged, it is not what {archive.name} holds")
             except OSError as problem:
-                raise DataError(f"{archive}: cannot be read ({problem.strerror})") from None
+                return DataError(f"{archive}: cannot be read ({problem.strerror})")
+            except DataError as fault:
+                return fault
+        return None
 
     def _fetch(self) -> None:
         """Let torchvision download and unpack into a temporary folder, then move the files into place."""
@@ -123,10 +125,6 @@ class _RawFolder(datasets.FashionMNIST):  # type: ignore[misc]
 def _archives() -> dict[str, str]:
     """The official archives' names and MD5 sums."""
     return dict(_RawFolder.resources)
-
-
-def _crc32(file: Path) -> bytes:
-    return zlib.crc32(file.read_bytes()).to_bytes(4, "little")
 
 
 def _download(folder: str, timeout: float) -> None:

@@ -84,7 +84,7 @@ class IdxFolder:
     root: str | Path
 
     def prepare(self) -> None:
-        """Check that the folder and its files exist; nothing is read or downloaded."""
+        """Check that the folder and its files exist."""
         folder = Path(self.root).expanduser()
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")

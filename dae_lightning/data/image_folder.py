@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -14,9 +13,7 @@ from dae_lightning.randomness import generator
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-class Entry(NamedTuple):
-    file: Path
-    group: str  # the outermost sub-folder it is in, "" for none
+Entry = tuple[Path, str]  # an image file, and the outermost sub-folder it is in, "" for none
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ class ImageFolder:
         if len(present) == 1:
             raise DataError(f"{root} holds {present[0].name}/ alone; give both train/ and test/, or neither")
         train, test = map(find, present) if present else self._split(find(root))
-        groups = sorted({entry.group for entry in train + test})
+        groups = sorted({group for _, group in train + test})
         labels = {} if "" in groups else {group: label for label, group in enumerate(groups)}
-        first = min(train + test).file
+        first, _ = min(train + test)
         return Splits(read(train, first, labels), read(test, first, labels))
 
     def _split(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -73,7 +70,7 @@ def find(folder: Path) -> list[Entry]:
         parts = file.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
         if file.suffix.lower() in SUFFIXES and not hidden and not file.is_dir():
-            entries.append(Entry(file, group=parts[0] if len(parts) > 1 else ""))
+            entries.append((file, parts[0] if len(parts) > 1 else ""))
     if not entries:
         raise DataError(f"{folder} holds no images; their names should end in {', '.join(SUFFIXES)}")
     return entries
@@ -86,10 +83,10 @@ def read(entries: list[Entry], first: Path, labels: dict[str, int]) -> ImageSet:
     for target, (file, _) in zip(images, entries, strict=True):
         image = decode(file)
         if image.shape != wanted.shape:
-            right = f"{first} is {describe(wanted)}; give images of one kind and size"
-            raise DataError(f"{file} is {describe(image)}; {right}")
+            kinds = f"{file} is {describe(image)}; {first} is {describe(wanted)}"
+            raise DataError(f"{kinds}; give images of one kind and size")
         target.copy_(torch.from_numpy(image))
-    return ImageSet(images, torch.tensor([labels[entry.group] for entry in entries]) if labels else None)
+    return ImageSet(images, torch.tensor([labels[group] for _, group in entries]) if labels else None)
 
 
 def decode(file: Path) -> Bytes:
