@@ -42,6 +42,8 @@ def read_idx(path: str | Path) -> Tensor:
         raise DataError(f"{path}: {problem}") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as problem:
         raise DataError(f"{path}: not a whole gzip file ({problem}); download it again") from None
+    except MemoryError:
+        raise DataError(f"{path}: needs more memory than there is") from None
     except OSError as problem:
         raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
 
