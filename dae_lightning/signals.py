@@ -1,21 +1,21 @@
-"""Ctrl-C and SIGTERM: the step in hand is finished and saved, then the run stops; a second one stops it at once."""
+"""Ctrl-C and SIGTERM: the current step is finished and saved, then the run stops; a second one stops it at once."""
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
 
-SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # that stop this process
-DEAF_TO: tuple[int, ...] = ()
-STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # in which a process passes them on to those that work for it
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # from a process to those that work for it
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop. (No Exception: nobody is to go on, not even the other jobs of a sweep.)"""
+    """A signal asked the run to stop. (Not an Exception: the other jobs of a sweep have to stop too.)"""
 
     def __init__(self, signum: int, remark: str = "") -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}{remark}")
@@ -24,15 +24,13 @@ class Interrupted(BaseException):
 
 
 def stop_at_once() -> None:
-    """From now on a signal raises Interrupted where it finds the program: there is no step to finish."""
-    _answer(_raise)
+    """From now on a signal raises Interrupted in whatever code is running: there is no step to finish."""
+    _handle(_raise)
 
 
-def _answer(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    for signum in SIGNALS:
-        signal.signal(signum, handler)
-    for signum in DEAF_TO:
-        signal.signal(signum, signal.SIG_IGN)
+def end_by_the_next() -> None:
+    """From now on a signal ends the process as it would any other."""
+    _handle(signal.SIG_DFL)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
@@ -40,77 +38,43 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(signum)
 
 
-def end_by_the_next() -> None:
-    """From now on a signal ends the process as it would any other."""
-    _answer(signal.SIG_DFL)
-
-
-def listen_to_parent() -> None:
-    """Stop at what the parent passes on, and at nothing else.
-
-    (Ctrl-C goes to all processes of a terminal, SLURM's signals to all of a job; heard twice they stop at once.)
-    """
-    global SIGNALS, DEAF_TO
-    SIGNALS, DEAF_TO = (STOP,), (*SIGNALS, signal.SIGUSR2)  # SIGUSR2: of SLURM by way of submitit
-
-
-class Relay:
-    """The signal that stops a sweep, passed on to the processes that work for it."""
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self.sweep: Path | None = None  # its folder, in the process of the sweep itself
-
-    def listen(self, *signals: int) -> None:
-        """From now on a signal does not stop this process: it waits for the others to save, then asks here."""
-        for signum in signals:
-            signal.signal(signum, self._pass_on)
-
-    def raise_if_received(self) -> None:
-        """Raises Interrupted."""
-        if self.signum is not None:
-            again = f"; go on with the same command and hydra.sweep.dir={self.sweep}"
-            raise Interrupted(self.signum, again if self.sweep else "")
-
-    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
-            signal.signal(signum, signal.SIG_DFL)
-        elif self.sweep:
-            _tell_that_it_saves(signum)
-        self.signum = self.signum or signum
-        for process in active_children():
-            with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, STOP)
-
-
-RELAY = Relay()
+def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *signals: int) -> None:
+    if threading.current_thread() is threading.main_thread():  # Python allows it in no other
+        for signum in signals or (*SIGNALS, STOP):
+            signal.signal(signum, handler)
 
 
 class StopSignal:
-    """Which signal has come, if any; training asks for it between steps.
+    """The signal that has come, if any; a training asks for it between steps. It is passed on to child processes.
 
-    (Lightning 2.6 ends with status 0 on SIGTERM, #21623, and would break off a validation.)
+    (By itself, Lightning 2.6 ends with status 0 on SIGTERM, #21623, and would break off a validation.)
     """
 
     def __init__(self, silent: bool = False) -> None:
         self.signum: int | None = None
         self.silent = silent
+        self.sweep: Path | None = None  # in the process of a sweep itself, its folder
 
-    def listen(self) -> None:
-        """Take note of the signals from now on instead of being ended by them."""
-        _answer(self._note)
+    def listen(self, *signals: int) -> None:
+        """From now on take note of these signals, by default of all, instead of being ended by them."""
+        _handle(self._note, *signals)
 
     def raise_if_received(self) -> None:
         """Raises Interrupted."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 
+    def pass_on(self) -> None:
+        for process in active_children():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, STOP)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         end_by_the_next()
-        if signum != STOP and not self.silent:  # or the process of the sweep, or the first rank, has told
-            _tell_that_it_saves(signum)
+        if signum != STOP and not self.silent:  # else the sweep's own process, or the first rank, prints it
+            print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)
+        self.pass_on()
 
 
-def _tell_that_it_saves(signum: int) -> None:
-    print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)
+RELAY = StopSignal()  # of a process that waits for the jobs of a sweep

@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dae_lightning.errors import CheckpointError
-from dae_lightning.sweeps.jobs import differing, folder_of, read, tell
+from dae_lightning.sweeps.jobs import Job, differing, folder_of
+from dae_lightning.sweeps.run_jobs import tell
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.kills import differing_bits, outcome
@@ -158,9 +160,22 @@ def test_a_line_is_written_in_one_piece() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "finished"}', "\xff"])
-def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_record_is_unreadable(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.json").write_text(text, encoding="latin-1")
-    assert read(tmp_path) is None
+    job = Job.read(tmp_path)
+    assert job is not None
+    assert job.status == "unreadable"
+    assert (job.error or "").startswith("job.json: ")
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert Job.read(tmp_path) is None
+    job = Job(tmp_path, ["seed=1", "+new=2.0"], {"seed": 1, "noise": {"kind": "gaussian"}}).ended("failed", "a reason")
+    job.write()
+    again = Job.read(tmp_path)
+    assert again is not None
+    assert asdict(again) == asdict(job)
+    assert [again.get(key) for key in ("seed", "new", "noise", "latent")] == ["1", "2", "gaussian", ""]
 
 
 def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:

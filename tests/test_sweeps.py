@@ -20,8 +20,9 @@ from dae_lightning.errors import SweepError
 from dae_lightning.locks import sole_use
 from dae_lightning.sweeps.figures import curves_figure, draw, heatmap_figure
 from dae_lightning.sweeps.gallery import gallery_figure, spread
+from dae_lightning.sweeps.jobs import plain
 from dae_lightning.sweeps.summary import progress, summarize, table, write_summary
-from dae_lightning.sweeps.sweep import plain, read_sweep
+from dae_lightning.sweeps.sweep import read_sweep
 from tests.faults.processes import Training, small
 
 FLOOR = 11.0  # PSNR of the mean image

@@ -24,7 +24,8 @@ from dae_lightning.errors import ConfigError, LostRankError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
-from dae_lightning.sweeps import jobs, summary
+from dae_lightning.sweeps import run_jobs, summary
+from dae_lightning.sweeps.jobs import Job, folder_of
 from dae_lightning.sweeps.sweep import read_sweep
 from dae_lightning.training.ranks import check_start
 
@@ -42,7 +43,7 @@ def train() -> None:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_run_or_job)()
             RELAY.raise_if_received()
         finally:
-            jobs.HELD.close()
+            run_jobs.HELD.close()
         if RELAY.sweep and (failures := _failures(RELAY.sweep)):
             sys.exit("\n  ".join([f"error: {len(failures)} of the jobs failed", *failures]))
 
@@ -60,7 +61,7 @@ def _run_or_job(cfg: DictConfig) -> float:
         if not several and isinstance(error, (UserError, OSError)):  # or Hydra prints a line of its own
             sys.exit(f"error: {one_line(error, config.Train)}")
         # Ctrl-C ends the sweep, but no worker at once, while other jobs save; submitit exits to requeue a job
-        if not several or isinstance(error, SystemExit if jobs.side_by_side() else Interrupted):
+        if not several or isinstance(error, SystemExit if run_jobs.side_by_side() else Interrupted):
             raise
         if not (isinstance(error, Interrupted) and error.signum == STOP):  # which the sweep's own process reports
             if isinstance(error, Exception) and not isinstance(error, UserError):
@@ -72,13 +73,14 @@ def _run_or_job(cfg: DictConfig) -> float:
 
 
 def _failures(folder: Path) -> list[str]:
-    """A line for each planned job of a sweep that is not finished."""
+    """A line for each planned job of a sweep that is not finished, or was refused the folder it is in."""
     sweep = read_sweep(folder)
     # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
-    planned = sweep.of_plan() or [job for job in sweep.jobs if job.started >= sweep.began]
+    planned = sweep.of_plan() or [job for job in sweep.jobs if job.written_since(sweep.began)]
+    met = [job if job is not None and job.written_since(sweep.began) else None for job in planned]
     return [
-        f"{job.name}: {job.error or job.status}" if job else "one did not start, for the reason given above"
-        for job in planned
+        f"{job.folder.name}: {job.error or job.status}" if job else "one did not start, for the reason given above"
+        for job in met
         if job is None or job.status != "finished"
     ]
 
@@ -103,15 +105,15 @@ def _job(cfg: DictConfig, folder: Path) -> float:
         settings = checked(cfg, config.Train)
         check_start(settings.trainer)
     except (ConfigError, OmegaConfBaseException) as error:
-        if (jobs.read(folder) or {}).get("config") is None:  # else the folder holds a job with valid settings
-            jobs.Job(folder, overrides, None, told).record("failed", told(error))
+        if (job := Job.read(folder)) is None or job.config is None:  # else the folder holds a job with valid settings
+            Job(folder, overrides, None).ended("failed", told(error)).write()
         raise
-    place = jobs.folder_of(_plain(cfg), folder, Path(HydraConfig.get().sweep.dir))
+    place = folder_of(_plain(cfg), folder, Path(HydraConfig.get().sweep.dir))
     if place != folder:
         with suppress(OSError):  # Hydra has made it
             folder.rmdir()
-    job = jobs.Job(place, overrides, _plain(cfg), told)
-    return job.run(lambda: _prepare(settings), lambda folder, checkpoint: _fit(cfg, settings, folder, checkpoint))
+    job = Job(place, overrides, _plain(cfg))
+    return run_jobs.run(job, partial(_prepare, settings), partial(_fit, cfg, settings), told)
 
 
 def _make_absolute(cfg: DictConfig) -> None:

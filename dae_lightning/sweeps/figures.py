@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dae_lightning.figures import DENOISING, INK, RECONSTRUCTION, save_figure, style
-from dae_lightning.sweeps.sweep import GAIN, PSNR, STATUSES, Setting, Sweep, number
+from dae_lightning.sweeps.jobs import STATUSES, number
+from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep
 
 TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "gain over the mean image in dB"}
 WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic

@@ -15,11 +15,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
 from dae_lightning.errors import UserError
 from dae_lightning.evaluation.report import write_csv
 from dae_lightning.files import replace_text
 from dae_lightning.locks import is_held
-from dae_lightning.sweeps.sweep import GAIN, PSNR, STATUSES, Job, Setting, Sweep, number, read_sweep
+from dae_lightning.sweeps.jobs import STATUSES, Job, number
+from dae_lightning.sweeps.run_jobs import tell
+from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep, read_sweep
 
 COLUMNS = (  # of the table, as many as fit
     ("denoising: PSNR", PSNR, 2),
@@ -30,6 +36,31 @@ COLUMNS = (  # of the table, as many as fit
     ("BCE", "test/reconstruction/bce", 4),
     ("SSIM", "test/reconstruction/ssim", 3),
 )
+
+
+class Summary(Callback):
+    """Silent in a single run; a launcher's processes, where jobs end, get a copy. No failed summary fails a sweep."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._folder = Path(config.hydra.sweep.dir).absolute()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self._folder is not None:
+            try:
+                line = progress(read_sweep(self._folder), True, time.time())
+            except Exception as error:
+                line = f"[sweep] how far is not known: {error}"
+            tell(line, sys.stderr)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self._folder is not None:
+            try:
+                summarize(self._folder, ended=True)
+            except Exception as error:
+                print(f"warning: no summary: {error}", file=sys.stderr, flush=True)
 
 
 def summarize(folder: Path, ended: bool = False) -> None:
@@ -67,7 +98,7 @@ def write_summary(sweep: Sweep) -> None:
     facts = {
         "axes": {axis: [_value(value) for value in values] for axis, values in sweep.axes.items()},
         "fixed": {
-            key: _value(sweep.known[0].value(key)) for key in sweep.keys if key not in sweep.varying and sweep.known
+            key: _value(sweep.known[0].get(key)) for key in sweep.keys if key not in sweep.varying and sweep.known
         },
         "settings": [
             {
@@ -112,7 +143,7 @@ def table(sweep: Sweep) -> str:
     ]
     lost = [job for job in sweep.jobs if job.status not in ("finished", "running")]
     return "\n".join(
-        lines + [f"{job.status}: {_title(sweep, job)}{': ' if job.error else ''}{job.error}" for job in lost]
+        lines + [f"{job.status}: {_title(sweep, job)}{': ' if job.error else ''}{job.error or ''}" for job in lost]
     )
 
 
@@ -177,18 +208,18 @@ def _drawn(name: str, draw: Callable[[Sweep], None], sweep: Sweep) -> None:
 
 def _title(sweep: Sweep, job: Job) -> str:
     """What sets it apart from the others, as one would type it; of one that does not say, its folder's name."""
-    said = [f"{key}={job.value(key)}" for key in sweep.varying if job.overrides is not None and job.value(key)]
-    return " ".join(said) or job.name
+    said = [f"{key}={job.get(key)}" for key in sweep.varying if job.overrides is not None and job.get(key)]
+    return " ".join(said) or job.folder.name
 
 
 def _row(sweep: Sweep, job: Job, names: list[str]) -> dict[str, Any]:
     """A line of summary.csv; `names` are those of the scores."""
     return (
-        {"job": job.name}
-        | {key: "" if job.overrides is None else job.value(key) for key in sweep.varying}
+        {"job": job.folder.name}
+        | {key: "" if job.overrides is None else job.get(key) for key in sweep.varying}
         | {"status": job.status}
         | {name: job.scores.get(name) for name in names}
-        | {"seconds": job.seconds, "error": job.error}
+        | {"seconds": job.seconds, "error": job.error or ""}
     )
 
 

@@ -1,17 +1,12 @@
-"""A multirun's folder, read: its jobs, what varies among them, and the settings that their seeds share.
-
-Whoever runs the jobs leaves a job.json in the folder of each: `overrides` (a list of key=value), `config` (resolved, or
-null), `status`, `error`, `started` (a Unix time), `seconds`. Free of torch: it is read after every job.
-"""
+"""A multirun's folder: its jobs, what varies among them, and the settings that differ in more than their seed."""
 
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -20,37 +15,10 @@ from hydra.errors import HydraException
 
 from dae_lightning.errors import SweepError
 from dae_lightning.locks import is_held
+from dae_lightning.sweeps.jobs import RECORD, STATUSES, Job, by_key, number
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
-RECORD = "job.json"  # which tells that a folder is a job's
-STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One training of a sweep. `scores` are a finished one's, None where a number is not defined or not finite."""
-
-    name: str  # of its folder
-    folder: Path
-    overrides: Mapping[str, str] | None  # None: unreadable too
-    config: Mapping[str, Any]
-    status: str
-    error: str = ""
-    started: float = 0.0
-    seconds: float | None = None
-    scores: Mapping[str, float | None] = field(default_factory=dict)
-
-    def value(self, key: str) -> str:
-        """What it has for a key, be it said in its overrides or not; "" where it has none."""
-        said = (self.overrides or {}).get(key)
-        if said is not None:
-            return said
-        value: Any = self.config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        value = value.get("kind") if isinstance(value, dict) else value
-        return "" if value is None else plain(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +72,7 @@ class Sweep:
     @cached_property
     def keys(self) -> list[str]:
         """All keys that are said anywhere, in the order of the command line."""
-        said = [*self.planned[:1], *(job.overrides or {} for job in self.known)]
+        said = [*self.planned[:1], *(job.said for job in self.known)]
         return list(dict.fromkeys(key for overrides in said for key in overrides))
 
     @cached_property
@@ -122,11 +90,11 @@ class Sweep:
         """In the order of the grid, those of which at least one job has begun."""
         together: dict[tuple[str, ...], list[Job]] = {}
         for job in self.known:
-            together.setdefault(tuple(job.value(axis) for axis in self.axes), []).append(job)
+            together.setdefault(tuple(job.get(axis) for axis in self.axes), []).append(job)
         places = [{value: place for place, value in enumerate(values)} for values in self.axes.values()]
         order = sorted(together, key=lambda values: [place[v] for place, v in zip(places, values, strict=True)])
         return [
-            Setting(values, tuple(sorted(together[values], key=lambda job: number(job.value("seed")) or 0)))
+            Setting(values, tuple(sorted(together[values], key=lambda job: number(job.get("seed")) or 0)))
             for values in order
         ]
 
@@ -134,12 +102,12 @@ class Sweep:
         """The job of each planned one; None where it has not begun."""
         keys = tuple(self.planned[0]) if self.planned else ()
         # a job of an earlier, smaller grid has in its configuration what it does not say
-        said = [job for job in self.known if (job.overrides or {}).keys() <= set(keys)]
-        begun = {tuple(map(job.value, keys)): job for job in said}
+        said = [job for job in self.known if job.said.keys() <= set(keys)]
+        begun = {tuple(map(job.get, keys)): job for job in said}
         return [begun.get(tuple(plan[key] for key in keys)) for plan in self.planned]
 
     def _values(self, key: str) -> list[str]:
-        return [*(plan[key] for plan in self.planned if key in plan), *(job.value(key) for job in self.known)]
+        return [*(plan[key] for plan in self.planned if key in plan), *(job.get(key) for job in self.known)]
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -172,65 +140,22 @@ def in_order(values: Iterable[str]) -> list[str]:
     return sorted(once, key=lambda value: not value)
 
 
-def number(text: str) -> float | None:
-    """The finite number that a value is."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def plain(value: object) -> str:
-    """A value as one text, however it was written: 2, 2.0 and 2e0 are the same, and so are 1e-3 and 0.001."""
-    if value is None or isinstance(value, bool):
-        return str(value).replace("None", "null").lower()
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(plain, value))}]"
-    found = number(text := str(value).strip())
-    if found is None:
-        return text
-    return f"{found:.0f}" if found.is_integer() and abs(found) < 1e15 else repr(found)
-
-
 def _read_job(folder: Path) -> Job | None:
-    """The job of a folder; None where there never was one."""
-    if not (folder / RECORD).exists():
-        return None
-    job = Job(folder.name, folder, None, {}, "unreadable")
-    reading = RECORD
-    try:
-        job = _recorded_job(folder)
-        reading = "results.json"
-        if job.status == "finished":
-            job = _with_results(job)
-    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(f"{type(error).__name__}: {error}".split())
-        return replace(job, status="unreadable", error=f"{reading}: {reason}", scores={})
-    if job.status == "running" and not is_held(folder):
+    """The job of a folder, with its scores; None where there never was one."""
+    job = Job.read(folder)
+    if job is not None and job.status == "finished":
+        try:
+            return _with_results(job)
+        except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+            return job.unreadable("results.json", error)
+    if job is not None and job.status == "running" and not is_held(folder):
         return replace(job, status="interrupted")
     return job
 
 
-def _recorded_job(folder: Path) -> Job:
-    record = _read_json(folder / RECORD)
-    if record["status"] not in STATUSES or not isinstance(record["overrides"], list):
-        raise ValueError(f"status {record['status']}, overrides {record['overrides']}")
-    seconds = record["seconds"]
-    return Job(
-        folder.name,
-        folder,
-        _by_key(record["overrides"]),
-        dict(record["config"] or {}),
-        record["status"],
-        " ".join(str(record["error"] or "").split()),
-        float(record["started"]),
-        None if seconds is None else float(seconds),
-    )
-
-
 def _with_results(job: Job) -> Job:
-    results = _read_json(job.folder / "results.json")
+    # NaN and Infinity are not JSON
+    results = json.loads((job.folder / "results.json").read_bytes(), parse_constant=lambda name: None)
     test = results["test"]
     scores = {
         f"test/{task}/{metric}": None if value is None or not math.isfinite(value) else float(value)
@@ -239,13 +164,8 @@ def _with_results(job: Job) -> Job:
     }
     floor = test["mean_image"]["denoising"]["psnr"]
     scores[GAIN] = None if floor is None or scores[PSNR] is None else scores[PSNR] - floor
-    # of a job that went on, the former is the last leg's
+    # after a resume, the former counts from there
     return replace(job, scores=scores, seconds=max(job.seconds or 0.0, results["fit_seconds"]))
-
-
-def _read_json(path: Path) -> Any:
-    """A file's values; NaN and Infinity, which are no JSON, as null."""
-    return json.loads(path.read_bytes(), parse_constant=lambda name: None)
 
 
 def _read_plan(path: Path) -> tuple[Mapping[str, str], ...]:
@@ -257,10 +177,4 @@ def _read_plan(path: Path) -> tuple[Mapping[str, str], ...]:
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
     except (OSError, TypeError, AttributeError, LookupError, yaml.YAMLError, HydraException):
         return ()  # no such file, a damaged one, or another sweeper's
-    return tuple(_by_key(job) for job in jobs)
-
-
-def _by_key(overrides: Iterable[str]) -> dict[str, str]:
-    """Hydra's `key=value`s as a mapping; a plus, which only says that the key is new, is left out."""
-    pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return {key: plain(value) for key, _, value in pairs if key.split(".")[0] != "hydra"}
+    return tuple(by_key(job) for job in jobs)

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from dae_lightning import signals
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
-from dae_lightning.signals import Interrupted, end_by_the_next, stop_at_once
+from dae_lightning.signals import SIGNALS, STOP, Interrupted, end_by_the_next, stop_at_once
 
+HANDLED = (*SIGNALS, STOP)
 GRACE = 5.0  # seconds in which the others may end by themselves when one has failed or was told to stop
 
 
@@ -49,8 +49,8 @@ def launch(size: int, task: Callable[[], float]) -> float:
         "GROUP_RANK": "0",
     }
     threads = max(1, torch.get_num_threads() // size)
-    processes, answers, handlers = [], [], {signum: signal.getsignal(signum) for signum in signals.SIGNALS}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)  # until somebody can do what they ask for
+    processes, answers, handlers = [], [], {signum: signal.getsignal(signum) for signum in HANDLED}
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until somebody can do what they ask for
     try:
         for number in range(size):
             answer, told = fork.Pipe(duplex=False)
@@ -64,7 +64,7 @@ def launch(size: int, task: Callable[[], float]) -> float:
             processes.append(process)
             answers.append(answer)
         _pass_on_signals(processes)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         # in the parent, behind the forks: the store is a thread
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
         _await(processes)
@@ -76,7 +76,7 @@ def launch(size: int, task: Callable[[], float]) -> float:
             process.join()
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     return _outcome(failed, [_received(answer) for answer in answers])
 
 
@@ -85,7 +85,7 @@ def _run(task: Callable[[], float], environment: dict[str, str], threads: int, t
     try:
         os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
         stop_at_once()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         threading.Thread(target=_end_with_parent, daemon=True).start()
         os.environ.update(environment)
         if "OMP_NUM_THREADS" not in os.environ:
@@ -115,7 +115,7 @@ def _pass_on_signals(processes: list[Any]) -> None:
             if process.is_alive():
                 os.kill(process.pid, signum)
 
-    for signum in signals.SIGNALS:
+    for signum in HANDLED:
         signal.signal(signum, pass_on)
 
 
@@ -149,7 +149,7 @@ def _outcome(failed: list[Any], answers: list[Any]) -> float:
         if process.exitcode < 0:
             raise LostRankError(f"{process.name} was ended by {signal.Signals(-process.exitcode).name}")
     for process in failed:
-        if process.exitcode - 128 in signals.SIGNALS:
+        if process.exitcode - 128 in HANDLED:
             raise Interrupted(process.exitcode - 128)
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     errors.append(LostRankError(f"{failed[0].name} ended with status {failed[0].exitcode}"))

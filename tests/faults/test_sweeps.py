@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dae_lightning.locks import sole_use
-from dae_lightning.sweeps import jobs
+from dae_lightning.sweeps import run_jobs
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.kills import differing_bits, outcome
@@ -116,6 +116,19 @@ def test_a_job_that_is_refused_its_folder_is_no_success_either(tmp_path: Path, i
     assert training.said.endswith("error: 1 of the jobs failed\n  one did not start, for the reason given above\n")
 
 
+def test_a_job_whose_settings_have_changed_since_it_finished_is_no_success(tmp_path: Path, idx_root: Path) -> None:
+    """As after an edit of conf/: the folder's job.json says "finished", of the settings before."""
+    assert sweep(tmp_path, idx_root).status() == 0
+    record = tmp_path / "sweep" / "job_1" / "job.json"
+    job = json.loads(record.read_text())
+    job["config"]["noise"]["mean"] = 0.5
+    record.write_text(json.dumps(job))
+    again = sweep(tmp_path, idx_root)
+    assert again.status() == 1
+    assert "holds a job with another noise.mean" in again.said
+    assert again.said.endswith("error: 1 of the jobs failed\n  one did not start, for the reason given above\n")
+
+
 def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(tmp_path: Path, idx_root: Path) -> None:
     whole = sweep(tmp_path / "whole", idx_root)
     stopped = sweep(
@@ -181,7 +194,7 @@ def test_where_processes_do_not_fork_the_jobs_share_one(tmp_path: Path, idx_root
         os.kill(os.getpid(), signal.SIGTERM)
 
     def one_process() -> None:
-        jobs.FORKS = False
+        run_jobs.FORKS = False
 
     for fault, status in (broken, 1), (lambda: before(FusedAdam, "update", end, 5), 143):
         training = sweep(tmp_path, idx_root, fault, prepare=one_process)
