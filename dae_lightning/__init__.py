@@ -19,7 +19,7 @@ __all__ = [
     "SaltAndPepperNoise",
 ]
 
-_ROOMS = {
+_MODULES = {
     "Denoiser": "inference.denoiser",
     "DenoisingAutoencoder": "model.autoencoder",
     "GaussianNoise": "model.noise",
@@ -31,7 +31,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a room when its name is first asked for: torch and lightning take seconds (PEP 562)."""
-    if name not in _ROOMS:
+    """Import a module when its name is first used: torch and lightning take seconds (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

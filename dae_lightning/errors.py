@@ -26,7 +26,7 @@ class FolderInUseError(UserError):
 
 
 class TrainingError(UserError):
-    """A training that cannot start or go on: no such device, a loss that is not finite."""
+    """A training that cannot start or continue: no such device, a loss that is not finite."""
 
 
 class LostRankError(TrainingError):

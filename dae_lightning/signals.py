@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 
 
 def stop_at_once() -> None:
-    """From now on a signal raises Interrupted in whatever code is running: there is no step to finish."""
+    """From now on a signal raises Interrupted wherever the program is: there is no step to finish."""
     _handle(_raise)
 
 

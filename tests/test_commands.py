@@ -181,7 +181,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     (loss,) = [row["train/loss"] for row in csv.DictReader(written) if row["epoch"] == "1"]
     assert f"train/loss {float(loss):.4f}" in lines[0]
     afresh = command(*SMALL, "data.root=images", f"hydra.run.dir={folder}")
-    assert "holds a run; resume=auto goes on with it" in afresh.stderr
+    assert "holds a run; resume=auto resumes it" in afresh.stderr
     fewer = command(f"resume={folder}", "trainer.max_epochs=1", torch=True)
     assert "trainer.max_epochs=1: the run has already trained 2 epochs" in fewer.stderr
     other = command(f"resume={folder / 'checkpoints' / 'best.ckpt'}", "latent=5", torch=True)

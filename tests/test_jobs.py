@@ -125,7 +125,7 @@ def test_a_folder_of_another_job_or_of_a_run_is_not_overwritten(tmp_path: Path, 
     written = results(tmp_path)
     status, said = sweep(tmp_path, idx_root, "seed=5,1,0,6", numbered)
     assert status == 1
-    other = "another hydra.sweep.dir starts anew"
+    other = "another hydra.sweep.dir starts a new sweep"
     assert f"error: job_0: {tmp_path / 'sweep' / 'job_0'}: holds a job with another seed; {other}\n" in said
     assert f"error: job_3: {alone}: holds a run that is no job of a sweep; {other}\n" in said
     assert said.count("finished before, skipped") == 2  # seed 0 too, though it would be job_2 now
@@ -181,5 +181,5 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "seed=0").mkdir()
     (tmp_path / "seed=0" / "job.json").write_text("{broken")
-    with pytest.raises(CheckpointError, match="job.json: cannot be read; without that folder the job runs anew"):
+    with pytest.raises(CheckpointError, match="job.json: cannot be read; delete the folder to run the job again"):
         folder_of({}, tmp_path / "seed=0", tmp_path)

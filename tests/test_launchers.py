@@ -142,7 +142,7 @@ def test_a_signal_stops_all_workers_and_every_job_saves(tmp_path: Path, idx_root
     assert sweep.status() == 128 + signum, sweep.said
     assert [sweep.job(name) for name in "01"] == ["interrupted", "interrupted"]
     assert not (sweep.folder / "2").exists()
-    goes_on = f"go on with the same command and hydra.sweep.dir={sweep.folder}"
+    goes_on = f"continue with the same command and hydra.sweep.dir={sweep.folder}"
     assert sweep.said.endswith(f"stopped by {signum.name}; {goes_on}\n")
     assert "Traceback" not in sweep.said
 

@@ -147,8 +147,8 @@ def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
         if isinstance(stop, LostRankError):
-            raise LostRankError(f"{stop}; go on with resume={folder}") from None
-        raise Interrupted(stop.signum, f"; everything is saved, go on with resume={folder}") from None
+            raise LostRankError(f"{stop}; continue with resume={folder}") from None
+        raise Interrupted(stop.signum, f"; everything is saved, continue with resume={folder}") from None
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -46,13 +46,13 @@ def one_line_errors(kind: type) -> Iterator[None]:
         yield
     except Interrupted as stop:
         # with submitit no signal is passed on: the jobs handed to SLURM continue
-        again = f"; go on with the same command and hydra.sweep.dir={RELAY.sweep}"
+        again = f"; continue with the same command and hydra.sweep.dir={RELAY.sweep}"
         print(f"{stop}{again if RELAY.sweep and ';' not in str(stop) else ''}", file=sys.stderr)
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
     except BrokenExecutor:
-        sys.exit(f"error: a worker was killed; go on with the same command and hydra.sweep.dir={RELAY.sweep}")
+        sys.exit(f"error: a worker was killed; continue with the same command and hydra.sweep.dir={RELAY.sweep}")
 
 
 def settings_from_command_line(command: str, kind: type[Settings]) -> Settings:
@@ -171,7 +171,7 @@ def one_line(error: BaseException, kind: type) -> str:
         if key in known and group == "trainer":
             return f"{key}: not set so far; add it with a plus: +{key}=..."
         if key in known:
-            return f"{key}: not a key of the chosen {group}; another choice of {group} has it (see --help)"
+            return f"{key}: not a key of the chosen {group}; another {group} has it (see --help)"
         return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")

@@ -41,7 +41,7 @@ def find_run(place: str) -> tuple[Path, Path]:
 
 
 def to_resume(resume: str | None, folder: Path) -> Path | None:
-    """The checkpoint from which a run in `folder` goes on; None to start.
+    """The checkpoint from which to resume the run in `folder`; None to start.
 
     Raises:
         CheckpointError: there is none where there has to be one.
@@ -49,7 +49,7 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
     if resume is None:
         if (folder / "checkpoints" / "last.ckpt").exists():
             raise CheckpointError(
-                f"hydra.run.dir={folder}: holds a run; resume=auto goes on with it, another folder starts anew"
+                f"hydra.run.dir={folder}: holds a run; resume=auto resumes it, another folder starts a new one"
             )
         return None
     if resume not in ("last", "auto"):
@@ -64,5 +64,5 @@ def to_resume(resume: str | None, folder: Path) -> Path | None:
 
 
 def _saved(folder: Path) -> bool:
-    """Whether there is anything to go on from: should last.ckpt be lost, there are others (resuming.newest_intact)."""
+    """Whether there is a checkpoint to resume from: where last.ckpt is lost, another (resume.newest_intact)."""
     return any((folder / "checkpoints").glob("*.ckpt"))

@@ -53,7 +53,7 @@ class FashionMnist:
         try:
             self.raw.mkdir(parents=True, exist_ok=True)
             with sole_use(self.raw.parent, wait=True):
-                if self._fault():  # else another process has downloaded meanwhile
+                if self._fault():  # else another process has just downloaded it
                     self._fetch()
         except (OSError, RuntimeError, HTTPException) as problem:
             reason = " ".join(str(problem).split()) or type(problem).__name__
@@ -113,7 +113,7 @@ class FashionMnist:
 class _RawFolder(datasets.FashionMNIST):  # type: ignore[misc]
     """torchvision's data set with `root` itself as its raw folder.
 
-    This hides `root/FashionMNIST/processed/*.pt`, which old releases left behind and torchvision would load
+    This hides `root/FashionMNIST/processed/*.pt`, which old releases wrote and torchvision would load
     unverified. torchvision takes any unpacked file for a good one: hence `_verify`.
     """
 

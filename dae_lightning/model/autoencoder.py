@@ -168,7 +168,7 @@ class DenoisingAutoencoder(LightningModule):
         self.log_quality("test")
 
     def corrupt_fixed(self, clean: Tensor, indices: Tensor) -> Tensor:
-        """Noisy images for evaluation: one fixed draw per (eval_seed, index), in whatever mode."""
+        """Noisy images for evaluation: one fixed draw per (eval_seed, index), in training and evaluation mode alike."""
         return corrupt_each(self.noise, clean, self.eval_seed, indices)
 
     def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
@@ -181,7 +181,7 @@ class DenoisingAutoencoder(LightningModule):
                 self._quality(stage, task).update(torch.sigmoid(logits.float()), clean, logits.float())
 
     def log_quality(self, stage: str) -> None:
-        """Log `<stage>/<task>/<metric>` of the images judged, and start anew."""
+        """Log `<stage>/<task>/<metric>` of the images judged, and reset the metrics."""
         for task in TASKS:
             quality = self._quality(stage, task)
             self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})

@@ -44,7 +44,7 @@ def seal(archive: memoryview) -> bytes:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The values and tensors in a checkpoint, on the CPU, with `hyper_parameters` and `state_dict` among them.
 
-    A file without a digest is read too: Lightning's own Trainer writes such.
+    A file without a digest is read too: Lightning's own Trainer writes those.
 
     Raises:
         CheckpointError: there is no such file, or it is too large, damaged, or not a checkpoint of this project.

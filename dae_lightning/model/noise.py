@@ -26,7 +26,7 @@ class Noise(Part):
     level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """`clean` (B, *input_shape) corrupted, in whatever mode; same shape and dtype.
+        """`clean` (B, *input_shape) corrupted, in training and evaluation mode alike; same shape and dtype.
 
         `generator` lies on the device of `clean`; None is torch's global one.
         """
@@ -71,8 +71,8 @@ class GaussianNoise(Noise):
 class GaussianRange(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped, one sigma per image: the noise of blind denoising.
 
-    sigma is log-uniform on [low, high], 0 < low <= high, so that no scale is likelier than another; the model
-    is never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units as above.
+    sigma is log-uniform on [low, high], 0 < low <= high, so no scale is more likely than another; the model is
+    never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units as above.
     """
 
     kind = "gaussian_range"

@@ -88,7 +88,7 @@ def gallery_figure(clean: Tensor, rows: Mapping[str, tuple[Tensor, Tensor]], tit
     tile = wall.shape[0] / (len(rows) + 1)
     left.set_yticks([(row + 0.5) * tile for row in range(len(rows) + 1)], ["original", *rows], fontsize=8, color=INK)
     left.tick_params(length=0)
-    left.set_anchor("E")  # what room is left over lies outside, where names may be longer than reckoned
+    left.set_anchor("E")  # spare space lies outside, for names longer than estimated
     right.set_anchor("W")
     figure.suptitle(title, fontsize=10, color=INK)
     return figure

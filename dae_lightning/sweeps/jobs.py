@@ -107,12 +107,14 @@ def folder_of(config: dict[str, Any], named: Path, sweep: Path) -> Path:
         if job is not None and not differing(job.config, config):
             return job.folder
     if here is not None and here.status == "unreadable":
-        raise CheckpointError(f"{named / RECORD}: cannot be read; without that folder the job runs anew")
+        raise CheckpointError(f"{named / RECORD}: cannot be read; delete the folder to run the job again")
     if here is not None and here.config is not None:
         keys = ", ".join(differing(here.config, config))
-        raise CheckpointError(f"{named}: holds a job with another {keys}; another hydra.sweep.dir starts anew")
+        raise CheckpointError(f"{named}: holds a job with another {keys}; another hydra.sweep.dir starts a new sweep")
     if (named / "checkpoints" / "last.ckpt").exists():
-        raise CheckpointError(f"{named}: holds a run that is no job of a sweep; another hydra.sweep.dir starts anew")
+        raise CheckpointError(
+            f"{named}: holds a run that is no job of a sweep; another hydra.sweep.dir starts a new sweep"
+        )
     return named
 
 

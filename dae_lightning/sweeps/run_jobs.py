@@ -64,7 +64,7 @@ def run(
 ) -> float:
     """What `train` returns, given the folder and the checkpoint to resume; of a job finished before, what it returned.
 
-    An interrupted job is resumed, one that failed starts anew. `prepare` does what later jobs need too; `one_line`
+    An interrupted job is resumed, one that failed starts again. `prepare` does what later jobs need too; `one_line`
     makes an error one line for the user.
 
     Raises:

@@ -40,7 +40,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # behind the last batch the epoch's end comes next, with its validation; it saves
+        # after the last batch comes the epoch's end, with its validation, and saves
         if not trainer.is_last_batch and any(self._agree(trainer, self._due(pl_module))):
             self._save(trainer, "last.ckpt")
             self.stop.raise_if_received()

@@ -90,8 +90,8 @@ def capture(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
 def _rates_from(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None]:
     """`optimizer` reads its rates from tensors, and lets itself be recorded; afterwards its settings are as before.
 
-    Thus schedules and checkpoints see the numbers that they see on a CPU. (Fused Adam needs no more than this to be
-    recorded: its count of steps lies on the GPU anyway.)
+    So schedules and checkpoints see plain numbers, as on a CPU. (Fused Adam needs nothing else to be recorded: its step
+    count is on the GPU anyway.)
     """
     before = [(group["lr"], group["capturable"]) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -105,7 +105,7 @@ def _rates_from(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def _unchanged(optimizer: Optimizer) -> Iterator[None]:
-    """Whatever steps are taken meanwhile: weights and moments are then what they were, and where they were."""
+    """Restores weights and moments in place, whatever steps are taken inside."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     before = [
         (parameter.detach().clone(), {name: value.clone() for name, value in optimizer.state[parameter].items()})
@@ -116,4 +116,4 @@ def _unchanged(optimizer: Optimizer) -> Iterator[None]:
         for parameter, (weights, moments) in zip(parameters, before, strict=True):
             parameter.copy_(weights)
             for name, value in optimizer.state[parameter].items():
-                value.copy_(moments[name]) if name in moments else value.zero_()  # those made meanwhile start at zero
+                value.copy_(moments[name]) if name in moments else value.zero_()  # those made inside start at zero

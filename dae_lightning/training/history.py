@@ -17,9 +17,9 @@ Row = dict[str, float]
 class History(Checkpoint):
     """One row an epoch: epoch (from 1), step, lr, train/loss, val/*, seconds, images_per_second.
 
-    The rows travel in the checkpoint, so a resumed run goes on with the rows of exactly the epochs that it has
-    behind it, and metrics.csv is written anew, whole, after every epoch. (A "Checkpoint" to Lightning: those are
-    called last, when the epoch's metrics are complete; it has to come before the callback that saves.)
+    The checkpoint holds the rows, so a resumed run continues with exactly those of its finished epochs; metrics.csv is
+    rewritten as a whole after every epoch. (A subclass of Lightning's Checkpoint: those are called last, when the
+    epoch's metrics are complete. It has to come before the callback that saves.)
     """
 
     def __init__(self, path: Path | None) -> None:

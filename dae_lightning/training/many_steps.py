@@ -176,7 +176,7 @@ class ManySteps(DenoisingAutoencoder):
         if not self.trainer.sanity_checking:
             self.log_step()
 
-    # Lightning's own running mean would start anew in a training that is resumed within an epoch
+    # Lightning's own running mean would restart when a training is resumed within an epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

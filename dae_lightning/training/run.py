@@ -96,7 +96,7 @@ def _train(
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise CheckpointError(f"{checkpoint}: cannot be resumed ({reason})") from error
-        stop.raise_if_received()  # in the instant behind the last epoch's end
+        stop.raise_if_received()  # one that came after the last epoch's end
     if not world.first:
         return math.nan  # the first one does the rest, alone
     device = _device_name(trainer)  # only now: where nobody has set a rank's threads, Lightning does

@@ -72,7 +72,7 @@ def test_a_rank_that_is_killed_brings_the_run_down_and_it_goes_on_bit_by_bit(
     folder = tmp_path / "run"
     killed = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=at_step(step, number, die))
     assert killed.status() == 1
-    goes_on = f"; go on with resume={folder}" if step > 1 else ""
+    goes_on = f"; continue with resume={folder}" if step > 1 else ""
     assert killed.said.endswith(f"error: rank {number} was ended by SIGKILL{goes_on}\n"), killed.said
     assert "Traceback" not in killed.said
     if step > 1:
@@ -119,7 +119,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_loses_nothing(
         prepare=lambda: before(ManySteps, name, tell, nth),
     )
     assert stopped.status() == 128 + signum, stopped.said
-    assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, go on with resume={folder}\n")
+    assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, continue with resume={folder}\n")
     assert stopped.said.count("saving; once more stops at once") == (told is os.getppid)
     assert "Traceback" not in stopped.said
     assert_goes_on(folder, whole)
@@ -283,7 +283,7 @@ def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
     assert first.status() == 1
     last = first.said.splitlines()[-1]
     assert last.startswith("error: rank 0: another rank has died, or has not answered in time (")
-    assert last.endswith(f"); go on with resume={folder}")
+    assert last.endswith(f"); continue with resume={folder}")
     again = list(started(by, tmp_path, arguments))
     assert [rank.status() for rank in again] == [0, 0], [rank.said for rank in again]
     assert differing_bits(outcome(folder), whole) == 0

@@ -55,7 +55,7 @@ def test_a_signal_loses_nothing(
     arguments = small(idx_root, EPOCHS, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=4")
     stopped = Training(tmp_path, *arguments, prepare=raising(signum, owner, name, nth))
     assert stopped.status() == 128 + signum, stopped.said
-    assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, go on with resume={folder}\n")
+    assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, continue with resume={folder}\n")
     assert "Traceback" not in stopped.said
     assert not list(folder.rglob(".*.partial"))
     again = Training(tmp_path, f"resume={folder}")

@@ -139,7 +139,7 @@ def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(t
     assert recorded(tmp_path, "job_1")[0] == "interrupted"
     assert not (tmp_path / "sweep" / "job_2").exists()
     folder = tmp_path / "sweep"
-    assert stopped.said.endswith(f"stopped by SIGTERM; go on with the same command and hydra.sweep.dir={folder}\n")
+    assert stopped.said.endswith(f"stopped by SIGTERM; continue with the same command and hydra.sweep.dir={folder}\n")
     again = sweep(tmp_path, idx_root)
     assert again.status() == 0, again.said
     assert "job_0: finished before, skipped\n" in again.said
