@@ -2,14 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dae_lightning import DenoisingAutoencoder
-from tests.conftest import Run
+from tests.conftest import Run, write_idx
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "dae_lightning"
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
 
 
@@ -24,8 +26,18 @@ def test_links_and_pictures_are_there(page: Path) -> None:
     assert not missing
 
 
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?!\.hydra/)[\w./]+\.(?:py|md|yaml))`", page.read_text())
+    missing = [name for name in named if not any((folder / name).exists() for folder in (ROOT, PACKAGE, page.parent))]
+    assert not missing
+
+
+def test_the_readme_is_short_and_maps_every_folder_of_the_package() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    folders = {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", text, re.MULTILINE)) == folders
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/using.md"])
@@ -37,16 +49,26 @@ def test_a_checkpoint_is_used_as_it_is_written(page: str, run: Run) -> None:
     assert names["denoised"].shape == (8, 28, 28)
 
 
-def test_a_loss_and_a_noise_of_ones_own(tmp_path: Path) -> None:
-    names: dict[str, type[DenoisingAutoencoder]] = {"DenoisingAutoencoder": DenoisingAutoencoder}
-    _, loss, noise = blocks("docs/extending.md")
-    exec(loss, names)
-    exec(noise, names)
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*number of training batches")
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`")
+def test_the_page_on_extending_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"  # so that torchvision downloads nothing
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        write_idx(raw / f"{split}-images-idx3-ubyte", torch.randint(256, (64, 28, 28), dtype=torch.uint8))
+        write_idx(raw / f"{split}-labels-idx1-ubyte", torch.arange(64, dtype=torch.uint8) % 10)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    stock, *own = blocks("docs/extending.md")
+    exec(stock, names)
+    assert names["model"].batches_seen == 2
+    for block in own:
+        exec(block, names)
     clean = torch.rand(3, 28, 28)
-    speckled = names["model"].noise(clean)  # type: ignore[operator]
+    speckled = names["model"].noise(clean)
     assert not torch.equal(speckled, clean)
     assert torch.equal(speckled == 0, clean == 0)
-    model = names["Mse"]((28, 28), 4, names["Speckle"](0.5)).eval()  # type: ignore[call-arg, arg-type]
+    model = names["Mse"]((28, 28), 4, names["Speckle"](0.5)).eval()
     torch.testing.assert_close(model.loss(clean, clean), (model(clean) - clean).square().mean())
     torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "model.ckpt")
     again = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", noise=names["Speckle"](0.5)).eval()
