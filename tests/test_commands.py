@@ -115,12 +115,13 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(
         (["checkpoint=a", "methods=[median,mean]"], "methods[1]=mean: must be one of noisy, noisy_clipped"),
         (["checkpoint=a", "sigma=1"], "sigma: no such key; did you mean sigmas?"),
         (["checkpoint=a", "methods=[wiener,median]"], "methods=[median]: skimage, pywt are not installed; pip install"),
+        (["checkpoint=a", "probe=true"], "probe=true: sklearn is not installed; pip install 'dae_lightning[baselines]"),
         (["checkpoint=a", "data=idxx"], "data=idxx: no such choice; did you mean idx?"),
     ],
 )
 def test_evaluating_answers_a_mistake_in_the_same_way(tmp_path: Path, arguments: list[str], message: str) -> None:
     code = (
-        "import sys; sys.modules |= dict.fromkeys(['torch', 'skimage', 'pywt'])\n"
+        "import sys; sys.modules |= dict.fromkeys(['torch', 'skimage', 'sklearn', 'pywt'])\n"
         "from dae_lightning.cli.commands import evaluate; evaluate()"
     )
     answer = subprocess.run(

@@ -122,6 +122,7 @@ def test_filters_are_methods_like_the_others(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_probe_has_a_row_for_every_checkpoint_and_fits_the_pixels_once(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
     places = {name: find_checkpoint(run(name, f"noise.sigma={name}", "trainer.max_epochs=1")) for name in ("1", "2")}
     evaluate(settings("probe=true", "limit=20"), places, tmp_path / "evaluation")
     assert (tmp_path / "evaluation" / "probe.png").stat().st_size > 0

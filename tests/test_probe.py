@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
 from dae_lightning.data.splits import ImageSet
 from dae_lightning.errors import DataError
-from dae_lightning.evaluation.classifiers import STRONGEST, SoftmaxRegression, choose_precision
-from dae_lightning.evaluation.probe import PrincipalComponents, probe
+from dae_lightning.evaluation.probe import PRECISIONS, LinearClassifier, PrincipalComponents, probe
 from dae_lightning.figures import probe_figure
 from dae_lightning.model.noise import Noise
 from dae_lightning.randomness import generator
+
+pytest.importorskip("sklearn")
 
 NOISES: list[tuple[float, Noise]] = [(0.5, GaussianNoise(0.0, 0.5)), (50.0, GaussianNoise(0.0, 50.0))]
 
@@ -36,24 +37,29 @@ def overlapping() -> tuple[Tensor, Tensor]:
     return features * torch.logspace(0, -2, 8), labels
 
 
+def surprise(classify: LinearClassifier, features: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy of other images' labels, in nats."""
+    return float(F.nll_loss(classify.probabilities(features).log(), labels))
+
+
 def test_the_minimum_is_where_the_gradients_are_zero() -> None:
     features, labels = overlapping()
-    classify = SoftmaxRegression(features, labels, precision=3)
+    classify = LinearClassifier(features, labels, precision=3)
     x = features.double() - features.double().mean(0)
     x = x / x.square().mean().sqrt()
     excess = classify.probabilities(features) - F.one_hot(labels)  # of the probabilities over the labels
     assert excess.mean(0).abs().max() < 2e-5  # the bias
-    assert ((x.T @ excess + 3 * classify.weights) / 300).abs().max() < 5e-5
+    assert ((x.T @ excess + 3 * torch.from_numpy(classify.regression.coef_.T).double()) / 300).abs().max() < 5e-5
 
 
 def test_the_classifier_knows_no_axes_and_no_units() -> None:
     """PCA codes of full rank are a rotation of the pixels: the same probabilities."""
     features, labels = overlapping()
-    expected = SoftmaxRegression(features, labels, 3).probabilities(features)
+    expected = LinearClassifier(features, labels, 3).probabilities(features)
     codes = PrincipalComponents(features, 8)(features)
-    torch.testing.assert_close(SoftmaxRegression(codes, labels, 3).probabilities(codes), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(LinearClassifier(codes, labels, 3).probabilities(codes), expected, atol=1e-3, rtol=0)
     scaled = 100 * features + 3
-    torch.testing.assert_close(SoftmaxRegression(scaled, labels, 3).probabilities(scaled), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(LinearClassifier(scaled, labels, 3).probabilities(scaled), expected, atol=1e-3, rtol=0)
 
 
 def test_principal_components_are_orthonormal_and_of_largest_variance() -> None:
@@ -72,11 +78,11 @@ def test_the_precision_is_that_of_lowest_cross_entropy_on_held_out_images() -> N
     for spread in (0.05, 1.0):
         logits = features @ (spread * torch.randn(20, 4, generator=generator))
         labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
-        precision = choose_precision(features, labels)
+        precision = LinearClassifier(features, labels).precision
         fresh = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]  # of the same images
         surprises = [
-            SoftmaxRegression(features[:1500], labels[:1500], value).surprise(features[1500:], fresh[1500:])
-            for value in (precision, 100 * precision, STRONGEST if spread < 1 else 1e-3 * precision)
+            surprise(LinearClassifier(features[:1500], labels[:1500], value), features[1500:], fresh[1500:])
+            for value in (precision, 100 * precision, PRECISIONS[0] if spread < 1 else 1e-3 * precision)
         ]
         assert surprises[0] <= min(surprises) + 1e-3
         chosen.append(precision)
@@ -87,7 +93,8 @@ def test_a_class_may_be_rare() -> None:
     """Its only image is held out where the precision is chosen."""
     labels = torch.arange(60) % 2
     labels[torch.randperm(60, generator=generator(0, "classifiers"))[0]] = 2
-    assert choose_precision(torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), labels) > 0
+    features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    assert LinearClassifier(features, labels).probabilities(features).shape == (60, 3)
 
 
 def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
@@ -130,3 +137,6 @@ def test_images_without_labels_are_refused() -> None:
     unlabelled = ImageSet(toy(30).images, None)
     with pytest.raises(DataError, match="probe=true: needs labels"):
         probe({"a": model}, unlabelled, unlabelled, NOISES, seed=0)
+    alike = ImageSet(toy(30).images, torch.zeros(30, dtype=torch.int64))
+    with pytest.raises(DataError, match="at least two classes"):
+        probe({"a": model}, alike, alike, NOISES, seed=0)

@@ -199,6 +199,8 @@ def evaluate() -> None:
         settings = settings_from_command_line("evaluate", config.Evaluate)
         if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
             require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
+        if settings.probe:
+            require("baselines", "probe=true", "sklearn")
         places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
         checkpoints = {place: find_checkpoint(place) for place in places}
 
