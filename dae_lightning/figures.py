@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from dae_lightning.data.datamodule import as_float
 from dae_lightning.files import replacing
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
+from dae_lightning.randomness import generator
 
 INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
-MODELS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
-OTHERS = "x+.s^DvP<>"  # markers, all in grey: no method but a model has a colour
+MODEL_COLOURS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
+GREY = "#777777"  # of every method but models, told apart by their markers
 
 
 def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -47,7 +51,7 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
     is dotted across.
     """
     figure = Figure(figsize=(10.5, 5.4), dpi=120, layout="constrained")
-    colours = dict(zip(titles, MODELS, strict=False))
+    colours = dict(zip(titles, MODEL_COLOURS, strict=False))
     left, right = figure.subplots(1, 2, sharey=True)
     lines: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -55,7 +59,7 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
     others = iter("sx^vD+<>")  # markers of what is no model's
     for (features, size, place, kind), points in lines.items():
         axes = left if features == "pixels" else right
-        colour = colours.get(place, INK) if place else "#777777"
+        colour = colours.get(place, INK) if place else GREY
         percent = [100 * row["accuracy"] for row in points]
         if kind == "clean":
             axes.axhline(percent[0], color=colour, lw=1.2, ls=":")
@@ -79,6 +83,39 @@ def probe_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], l
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     left.set_ylabel("test accuracy, %")
     return figure
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clean images (N, *input_shape) in [0, 1] and their indices (N,) in their split."""
+
+    clean: Tensor
+    indices: Tensor
+
+    @classmethod
+    def choose(cls, images: Tensor, count: int, seed: int) -> "Examples":
+        """`count` of the uint8 `images` by seed, or all where there are fewer."""
+        indices = torch.randperm(len(images), generator=generator(seed, "examples"))[:count]
+        return cls(as_float(images[indices]), indices)
+
+    @torch.no_grad()
+    def figure(self, model: DenoisingAutoencoder, title: str) -> Figure:
+        """Columns: the images; rows: original, noisy, denoised, reconstruction of the clean one."""
+        training = model.training
+        model.eval()
+        clean = self.clean.to(model.device)
+        noisy = model.corrupt_fixed(clean, self.indices)
+        rows = {
+            "original": clean,
+            "noisy": noisy,
+            "denoised": model(noisy),
+            "reconstruction\nof the original": model(clean),
+        }
+        model.train(training)
+        settings = model.noise.settings()
+        kind = str(settings.pop("kind")).replace("_", " ")
+        values = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        return examples_figure(rows, f"{title}; {kind} noise, {values}")
 
 
 def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:
@@ -116,30 +153,34 @@ def save_figure(figure: Figure, path: Path) -> None:
         FigureCanvasAgg(figure).print_png(file)
 
 
-def curve_figure(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-    trained: Mapping[str, Sequence[float]],
-    level: str,
-) -> Figure:
-    """PSNR over the noise: `curves` are points (level, dB) by label; `level` is what the noise's level is called.
+@dataclass(frozen=True)
+class Curve:
+    """A method's PSNR over the noise; for a model, also the level of its training, or the ends of its range."""
 
-    `trained` has, for the labels that are models, the level of their training (an upright line marks it) or the ends
-    of its range (a bar at the foot). A line that falls far below the mean image (noisy images do) leaves the frame,
-    so that the others can be told apart.
+    points: Sequence[tuple[float, float]]  # level, dB
+    trained: tuple[float, ...] = ()
+    in_frame: bool = True
+
+
+def curve_figure(curves: Mapping[str, Curve], level: str) -> Figure:
+    """PSNR over the noise, by label; `level` is what the noise's level is called.
+
+    An upright line, or a bar at the foot, marks where a model was trained. Curves that need not be `in_frame` may leave
+    it where they fall far below the others, so that these can be told apart.
     """
     figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    colours = dict(zip(trained, MODELS, strict=False))
-    markers = iter(OTHERS)
-    near = [dB for label, points in curves.items() if not label.startswith("noisy") for _, dB in points]
-    near = [dB for dB in near if math.isfinite(dB)] or [0.0]
-    bottom, top = min(near) - 0.5, max(near) + 1
-    for label, points in curves.items():
-        levels, values = zip(*sorted(points), strict=True)
-        if label in trained:
-            colour = colours.get(label, INK)
-            low, high = min(trained[label]), max(trained[label])
-            if len(trained) == 1:
+    colours, markers = iter(MODEL_COLOURS), iter("x+.s^DvP<>")
+    framed = [dB for curve in curves.values() if curve.in_frame for _, dB in curve.points]
+    framed = [dB for dB in framed if math.isfinite(dB)] or [0.0]
+    bottom, top = min(framed) - 0.5, max(framed) + 1
+    one_model = sum(bool(curve.trained) for curve in curves.values()) == 1
+    for label, curve in curves.items():
+        levels, values = zip(*sorted(curve.points), strict=True)
+        if curve.trained:
+            colour = next(colours, INK)
+            low, high = min(curve.trained), max(curve.trained)
+            if one_model:
                 label = f"{label}, trained at {low:g}" if low == high else f"{label}, trained at {low:g} to {high:g}"
             axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
             if low == high:
@@ -149,9 +190,9 @@ def curve_figure(
         else:
             if max(values) < bottom:
                 label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"
-            axes.plot(levels, values, label=label, color="#777777", lw=1.2, marker=next(markers, "."), ms=6)
+            axes.plot(levels, values, label=label, color=GREY, lw=1.2, marker=next(markers, "."), ms=6)
     axes.set_ylim(bottom, top)
-    _level_axis(axes, [x for points in curves.values() for x, _ in points], level)
+    _level_axis(axes, [level for curve in curves.values() for level, _ in curve.points], level)
     axes.set_ylabel("PSNR in dB, mean over images")
     style(axes)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)

@@ -1,20 +1,20 @@
 """The floors and ceilings against closed forms."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from dae_lightning.config import Baseline
 from dae_lightning.evaluation.estimators import (
-    BASELINES,
     MeanImage,
-    Noisy,
-    NoisyClipped,
     PosteriorMean,
     Unsuited,
     Wiener,
 )
+from dae_lightning.evaluation.evaluate import make_methods
 from dae_lightning.model.noise import GaussianNoise, MaskingNoise, Noise, SaltAndPepperNoise
 
 
@@ -87,9 +87,10 @@ def test_posterior_mean_says_where_it_means_nothing() -> None:
         PosteriorMean().fit(images(5, 0), MaskingNoise(0.5))
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", get_args(Baseline))
 def test_an_estimate_depends_on_no_other_image_in_its_batch(name: str) -> None:
-    estimator, noise = BASELINES[name](), GaussianNoise(0.1, 0.2)
+    (method,) = make_methods([name], {})
+    estimator, noise = method.estimator, GaussianNoise(0.1, 0.2)
     estimator.fit(images(100, 0), noise)
     noisy = corrupted(noise, images(8, 1).float() / 255)
     together = estimator(noisy)
@@ -99,8 +100,9 @@ def test_an_estimate_depends_on_no_other_image_in_its_batch(name: str) -> None:
 
 def test_the_floors() -> None:
     noisy = torch.tensor([[-1.0, 0.5, 3.0]])
-    assert Noisy()(noisy) is noisy
-    assert NoisyClipped()(noisy).tolist() == [[0.0, 0.5, 1.0]]
+    untouched, clipped = (method.estimator for method in make_methods(["noisy", "noisy_clipped"], {}))
+    assert untouched(noisy) is noisy
+    assert clipped(noisy).tolist() == [[0.0, 0.5, 1.0]]
     mean = MeanImage()
     mean.fit(torch.tensor([[0, 255, 51], [255, 255, 0]], dtype=torch.uint8), GaussianNoise(0.0, 1.0))
     assert mean(noisy).flatten().tolist() == pytest.approx([0.5, 1.0, 0.1])

@@ -15,10 +15,7 @@ from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError
-from dae_lightning.evaluation.conditions import Condition, make_conditions
-from dae_lightning.evaluation.estimators import BASELINES
-from dae_lightning.evaluation.evaluate import evaluate
-from dae_lightning.evaluation.methods import Method, measure, model_titles
+from dae_lightning.evaluation.evaluate import Condition, evaluate, make_conditions, make_methods, measure, model_titles
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import GaussianNoise, GaussianRange
 from tests.conftest import Run
@@ -102,11 +99,11 @@ def test_the_mean_of_the_noise_in_training_is_part_of_the_noise_at_every_level()
 def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None:
     images = torch.randint(0, 256, (9, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     condition = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0))
-    noisy = Method("noisy", "", "noisy", BASELINES["noisy"]())
-    alone = [measure(condition, [noisy], images[:count], 0, lambda _: None)[0].psnr for count in (1, 9)]
-    again = measure(condition, [noisy, noisy], images[:1], 0, lambda _: None)
-    assert [row.psnr for row in again] == [alone[0]] * 2
-    assert math.isnan(again[0].psnr_ci95)  # one image has no spread
+    (noisy,) = make_methods(["noisy"], {})
+    alone = [measure(condition, [noisy], images[:count], 0)[0]["psnr"] for count in (1, 9)]
+    again = measure(condition, [noisy, noisy], images[:1], 0)
+    assert [row["psnr"] for row in again] == [alone[0]] * 2
+    assert math.isnan(again[0]["psnr_ci95"])  # one image has no spread
     assert alone[1] != alone[0]
 
 
@@ -170,12 +167,12 @@ BCE = {  # of one draw of the noise; others give 0.0005 more or less at sigma 2,
 @pytest.mark.skipif("DAE_TEST_DATA" not in os.environ, reason="needs the reference images: set DAE_TEST_DATA")
 def test_floors_and_ceilings_of_the_reference_images() -> None:
     train, test = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
-    methods = [Method(name, "", name, BASELINES[name]()) for name in FLOORS]
+    methods = make_methods(list(FLOORS), {})
     for sigma in (0.5, 1, 2, 4, 6):
         for method in methods:
             method.estimator.fit(train.images, GaussianNoise(0.0, sigma))
         condition = Condition("denoising", sigma, GaussianNoise(0.0, sigma))
-        for row in measure(condition, methods, test.images, 0, lambda _: None):
-            assert row.psnr == pytest.approx(FLOORS[row.method][sigma], abs=0.05)
-            if (row.method, sigma) in BCE:
-                assert row.bce == pytest.approx(BCE[row.method, sigma], abs=0.002)
+        for row in measure(condition, methods, test.images, 0):
+            assert row["psnr"] == pytest.approx(FLOORS[row["method"]][sigma], abs=0.05)
+            if (row["method"], sigma) in BCE:
+                assert row["bce"] == pytest.approx(BCE[row["method"], sigma], abs=0.002)

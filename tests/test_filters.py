@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dae_lightning.evaluation.filters import FILTERS
+from dae_lightning.evaluation.filters import FILTERS, Filter
 from dae_lightning.model.metrics import psnr
 from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, corrupt_each
 
@@ -27,7 +27,7 @@ def test_a_fitted_filter_denoises_and_stays_in_range(name: str, channels: tuple[
     images, noise = blobs(24, *channels), GaussianNoise(0.0, 0.5)
     clean = images.float() / 255
     noisy = corrupt_each(noise, clean, 1, torch.arange(24))
-    denoise = FILTERS[name]()
+    denoise = Filter(FILTERS[name])
     denoise.fit(images, noise)
     estimate = denoise(noisy)
     assert estimate.shape == clean.shape
@@ -41,7 +41,7 @@ def test_a_fitted_filter_denoises_and_stays_in_range(name: str, channels: tuple[
 def test_the_estimate_of_an_image_does_not_depend_on_its_neighbours(name: str) -> None:
     images, noise = blobs(24), MaskingNoise(0.3)
     noisy = corrupt_each(noise, images.float() / 255, 1, torch.arange(24))
-    denoise = FILTERS[name]()
+    denoise = Filter(FILTERS[name])
     denoise.fit(images, noise)
     torch.testing.assert_close(denoise(noisy)[7:9], denoise(noisy[7:9]), atol=1e-6, rtol=0)
 
@@ -49,7 +49,7 @@ def test_the_estimate_of_an_image_does_not_depend_on_its_neighbours(name: str) -
 def test_the_strength_grows_with_the_noise_and_beyond_the_grid_if_need_be() -> None:
     strengths = []
     for sigma in (0.0, 0.05, 0.5):
-        blur = FILTERS["gaussian_blur"]()
+        blur = Filter(FILTERS["gaussian_blur"])
         blur.fit(blobs(24), GaussianNoise(0.0, sigma))
         strengths.append(blur.strength)
     assert strengths == sorted(set(strengths))
@@ -57,7 +57,7 @@ def test_the_strength_grows_with_the_noise_and_beyond_the_grid_if_need_be() -> N
 
 
 def test_fitting_twice_chooses_the_same() -> None:
-    one, two = FILTERS["total_variation"](), FILTERS["total_variation"]()
+    one, two = Filter(FILTERS["total_variation"]), Filter(FILTERS["total_variation"])
     one.fit(blobs(100), GaussianRange(0.0, 0.3, 1.0))
     two.fit(blobs(100), GaussianRange(0.0, 0.3, 1.0))
     assert (one.strength, one.sigma) == (two.strength, two.sigma)
@@ -66,7 +66,7 @@ def test_fitting_twice_chooses_the_same() -> None:
 def test_a_known_mean_of_the_noise_is_taken_off() -> None:
     images = blobs(24)
     noisy = corrupt_each(GaussianNoise(0.0, 0.3), images.float() / 255, 1, torch.arange(24))
-    plain, shifted = FILTERS["gaussian_blur"](), FILTERS["gaussian_blur"]()
+    plain, shifted = Filter(FILTERS["gaussian_blur"]), Filter(FILTERS["gaussian_blur"])
     plain.fit(images, GaussianNoise(0.0, 0.3))
     shifted.fit(images, GaussianNoise(5.0, 0.3))
     torch.testing.assert_close(shifted(noisy + 5), plain(noisy), atol=1e-4, rtol=0)
@@ -75,6 +75,6 @@ def test_a_known_mean_of_the_noise_is_taken_off() -> None:
 @each_filter
 def test_without_noise_a_filter_leaves_images_nearly_alone(name: str) -> None:
     images = blobs(24)
-    denoise = FILTERS[name]()
+    denoise = Filter(FILTERS[name])
     denoise.fit(images, GaussianNoise(0.0, 0.0))
     assert psnr(denoise(images.float() / 255), images.float() / 255).min() > 30

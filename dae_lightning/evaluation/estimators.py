@@ -4,12 +4,13 @@ Floors (the input as it is, the mean image), the best linear estimate, and a cei
 training images were all that is possible.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.noise import GaussianNoise, MaskingNoise, Noise, SaltAndPepperNoise
 
 MOST_WEIGHTS = 2**24  # of posterior_mean at a time: 64 MiB, and as much again for their softmax
@@ -30,25 +31,30 @@ class Estimator(Protocol):
         """Estimates of the clean images; both (B, *input_shape) float."""
 
 
+def score(estimator: Callable[[Tensor], Tensor], pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, float]]:
+    """The scores of `estimator`, by task and metric, over batches of (clean, noisy) images."""
+    quality = {task: ImageQuality() for task in TASKS}
+    for clean, noisy in pairs:
+        quality["reconstruction"].update(estimator(clean), clean)
+        quality["denoising"].update(estimator(noisy), clean)
+    return {task: {name: float(value) for name, value in quality[task].compute().items()} for task in TASKS}
+
+
 class Unsuited(Exception):
     """A method that means nothing under a corruption process; the text says why."""
 
 
-class Noisy:
-    """The noisy images as they are, a mean of the noise included."""
+class Fixed:
+    """A function as an estimator: there is nothing to learn."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
 
     def fit(self, train: Tensor, noise: Noise) -> None:
-        """Nothing to learn."""
+        pass
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        return noisy
-
-
-class NoisyClipped(Noisy):
-    """The noisy images clipped to [0, 1], where clean ones lie."""
-
-    def __call__(self, noisy: Tensor) -> Tensor:
-        return noisy.clamp(0, 1)
+        return self.function(noisy)
 
 
 class MeanImage:
@@ -153,12 +159,3 @@ class PosteriorMean:
         """Images (B, pixels) of (B, pixels); |y|^2 is left out of the exponent, where it is the same for every x."""
         log_weights = (centred @ self.images.T).sub_(self.half_norms).div_(self.variance)  # (B, N)
         return torch.softmax(log_weights, 1) @ self.images + self.mean
-
-
-BASELINES: dict[str, Callable[[], Estimator]] = {
-    "noisy": Noisy,
-    "noisy_clipped": NoisyClipped,
-    "mean_image": MeanImage,
-    "wiener": Wiener,
-    "posterior_mean": PosteriorMean,
-}

@@ -128,7 +128,6 @@ def _each(function: Callable[[Any], Any], planes: Planes) -> Planes:
         return np.stack(list(pool.map(function, planes))).astype(np.float32)
 
 
-FILTERS: dict[str, Callable[[], Filter]] = {
-    denoise.__name__: partial(Filter, denoise)
-    for denoise in (total_variation, nl_means, wavelet, median, gaussian_blur)
+FILTERS: dict[str, Denoise] = {
+    denoise.__name__: denoise for denoise in (total_variation, nl_means, wavelet, median, gaussian_blur)
 }

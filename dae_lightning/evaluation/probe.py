@@ -5,7 +5,7 @@ better to classify from than PCA's linear code of the same size? (Linear probes:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
 from dae_lightning.data.splits import ImageSet
 from dae_lightning.errors import DataError
-from dae_lightning.evaluation.conditions import Models
+from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import Noise, corrupt_each
 from dae_lightning.randomness import generator
 
@@ -29,7 +29,11 @@ PRECISIONS = tuple(10 ** (3 - step / 2) for step in range(13))  # 1000, far too 
 
 
 def probe(
-    models: Models, train: ImageSet, test: ImageSet, noises: Sequence[tuple[float, Noise]], seed: int
+    models: Mapping[str, DenoisingAutoencoder],
+    train: ImageSet,
+    test: ImageSet,
+    noises: Sequence[tuple[float, Noise]],
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Accuracies of classifiers trained on clean training images, on clean, noisy and denoised test images.
 

@@ -1,76 +1,86 @@
-"""What an evaluation says: rows, as a table for people, evaluation.csv and evaluation.json for programs.
+"""What runs and evaluations report: tables for people, CSV and JSON for programs.
 
-A row's `sigma` is the noise's level: of masking and salt-and-pepper noise the probability; of reconstruction, without
-noise, nothing. Numbers are rounded to six decimals, below which they are a machine's own. A PSNR without error is
-infinite and an SSIM of images under 11 pixels undefined: null in JSON, empty in CSV.
+A PSNR without error is infinite, and an SSIM of images under 11 pixels is undefined: null in JSON, empty in CSV.
 """
 
 import csv
 import io
+import json
 import math
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dae_lightning.files import replace_text
 
-SCORES = ("psnr", "psnr_ci95", "ssim", "bce", "bce_excess")
-
-
-@dataclass(frozen=True)
-class Row:
-    """The scores of one method on one task at one level of the noise, means over `images` test images."""
-
-    method: str
-    checkpoint: str  # as the user named it; "" for a method without one
-    task: str
-    sigma: float | None
-    images: int
-    psnr: float
-    psnr_ci95: float
-    ssim: float
-    bce: float
-    bce_excess: float
-
-    def rounded(self) -> dict[str, Any]:
-        return asdict(self) | {name: round(getattr(self, name), 6) for name in SCORES}
+Scores = dict[str, dict[str, float]]  # task (reconstruction, then denoising) -> metric -> value
+PACKAGES = ("dae_lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "matplotlib")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per row, under the names of its entries."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows(["" if _is_no_number(value) else value for value in row.values()] for row in rows)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_finite(row) for row in rows)
     replace_text(path, text.getvalue())
 
 
-def table(rows: Sequence[Row], names: Mapping[tuple[str, str], str], level: str) -> str:
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """`facts`, of plain values."""
+    replace_text(path, json.dumps(_finite(facts), indent=2, allow_nan=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that the numbers depend on."""
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def run_table(rows: Mapping[str, Scores]) -> str:
+    """The test scores of a run, a line per estimator."""
+    lines = [
+        f"{'':22}{'reconstruction (clean in)':^34}  {'denoising (noisy in)':^34}",
+        f"{'test images':22}" + "  ".join([f"{'BCE':>8}{'excess':>9}{'PSNR':>9}{'SSIM':>8}"] * 2),
+    ]
+    for name, scores in rows.items():
+        cells = [f"{s['bce']:8.4f}{s['bce_excess']:9.4f}{s['psnr']:9.2f}{s['ssim']:8.3f}" for s in scores.values()]
+        lines.append(f"{name.replace('_', ' '):22}" + "  ".join(cells))
+    return "\n".join(lines)
+
+
+def evaluation_table(methods: Mapping[str, Sequence[Mapping[str, Any]]], level: str) -> str:
     """PSNR and BCE, a line per method and a column per level; then the reconstruction.
 
-    `names` are what the methods are called, by (method, checkpoint); `level` is what a level is called.
+    `methods` are rows of evaluation.csv by what the method is called (none where it was left out); `level` is what a
+    level is called.
     """
-    denoising = [row for row in rows if row.task == "denoising"]
-    levels = list(dict.fromkeys(row.sigma for row in denoising))
-    width = max(map(len, names.values())) + 2
+    denoising = {name: [row for row in rows if row["task"] == "denoising"] for name, rows in methods.items()}
+    first, width = next(iter(denoising.values())), max(map(len, methods)) + 2
     lines = []
-    for score, title in (("psnr", "PSNR in dB"), ("bce", "BCE")):
-        best = "highest" if score == "psnr" else f"lowest possible {rows[0].bce - rows[0].bce_excess:.4f}"
-        lines += ["", f"denoising (noisy in), {rows[0].images:,} test images: {title} ({best} is best)"]
-        lines.append(f"{level:>{width}}" + "".join(f"{value:10g}" for value in levels))
-        for key, name in names.items():
-            cells = {row.sigma: getattr(row, score) for row in denoising if (row.method, row.checkpoint) == key}
-            digits = 2 if score == "psnr" else 4
-            if cells:
-                lines.append(f"{name:{width}}" + "".join(f"{cells[value]:10.{digits}f}" for value in levels))
-    lines += ["", "reconstruction (clean in)", " " * width + f"{'PSNR':>10}{'BCE':>10}{'SSIM':>10}"]
-    for row in rows:
-        if row.task == "reconstruction":
-            name = names[row.method, row.checkpoint]
-            lines.append(f"{name:{width}}{row.psnr:10.2f}{row.bce:10.4f}{row.ssim:10.3f}")
-    return "\n".join(lines[1:])
+    for score, title, best, digits in (
+        ("psnr", "PSNR in dB", "highest", 2),
+        ("bce", "BCE", f"lowest possible {first[0]['bce'] - first[0]['bce_excess']:.4f}", 4),
+    ):
+        lines.append(f"denoising (noisy in), {first[0]['images']:,} test images: {title} ({best} is best)")
+        lines.append(f"{level:>{width}}" + "".join(f"{row['sigma']:10g}" for row in first))
+        for name, rows in denoising.items():
+            if rows:
+                lines.append(f"{name:{width}}" + "".join(f"{row[score]:10.{digits}f}" for row in rows))
+        lines.append("")
+    lines += ["reconstruction (clean in)", " " * width + f"{'PSNR':>10}{'BCE':>10}{'SSIM':>10}"]
+    for name, scores in methods.items():
+        for row in scores:
+            if row["task"] == "reconstruction":
+                lines.append(f"{name:{width}}{row['psnr']:10.2f}{row['bce']:10.4f}{row['ssim']:10.3f}")
+    return "\n".join(lines)
 
 
-def _is_no_number(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
+def _finite(value: Any) -> Any:
+    """The same with None for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.evaluation.inputs import load_images, recorded_data
-from dae_lightning.examples import Examples
-from dae_lightning.figures import INK, montage, save_figure
+from dae_lightning.figures import INK, Examples, montage, save_figure
 from dae_lightning.model.autoencoder import load_model
 from dae_lightning.sweeps.sweep import PSNR, Setting, Sweep
 

@@ -18,10 +18,9 @@ from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import CheckpointError, TrainingError, UserError
-from dae_lightning.evaluation.estimators import MeanImage, Noisy
-from dae_lightning.evaluation.results import Scores, score, table, versions, write_results
-from dae_lightning.examples import Examples
-from dae_lightning.figures import loss_figure, save_figure
+from dae_lightning.evaluation.estimators import MeanImage, score
+from dae_lightning.evaluation.report import Scores, run_table, versions, write_json
+from dae_lightning.figures import Examples, loss_figure, save_figure
 from dae_lightning.files import remove_partial
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.metrics import TASKS
@@ -110,10 +109,10 @@ def _train(
     if chosen.exists():  # with trainer.fast_dev_run there is none
         model = load_model(chosen)
     scores = test_scores(trainer, model, data)
-    print(table(scores))
+    print(run_table(scores))
     seconds = sum(row["seconds"] for row in history.rows)
     images = sum(row["seconds"] * row["images_per_second"] for row in history.rows)
-    write_results(
+    write_json(
         folder / "results.json",
         {
             "test": scores,
@@ -209,7 +208,7 @@ def test_scores(trainer: pl.Trainer, model: DenoisingAutoencoder, data: ImageDat
         _, task, metric = name.split("/")
         scores["model"][task][metric] = value
     batches = int(trainer.num_test_batches[0])  # fewer than all under trainer.limit_test_batches
-    scores["noisy_input"] = score(Noisy(), _test_pairs(model.cpu(), data, batches))
+    scores["noisy_input"] = score(lambda noisy: noisy, _test_pairs(model.cpu(), data, batches))
     mean_image = MeanImage()
     mean_image.fit(data.train.images, model.noise)
     scores["mean_image"] = score(mean_image, _test_pairs(model, data, batches))

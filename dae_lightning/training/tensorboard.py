@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.examples import Examples
+from dae_lightning.figures import Examples
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 
 
