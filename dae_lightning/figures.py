@@ -29,7 +29,7 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for key, label, colour in (
-        ("train/loss", "training (noisy in, noise drawn anew)", TRAINING),
+        ("train/loss", "training (noisy in, fresh noise)", TRAINING),
         ("val/denoising/bce", "validation, denoising (noisy in)", DENOISING),
         ("val/reconstruction/bce", "validation, reconstruction (clean in)", RECONSTRUCTION),
     ):

@@ -41,7 +41,7 @@ class Filter:
     def fit(self, train: Tensor, noise: Noise) -> None:
         """Choose the strength of highest PSNR on 64 training images (N, H, W) or (N, C, H, W) uint8, by seed.
 
-        The grid is 1/4, 1/2, 1, 2, 4. While the best lies at an end, it goes on by factors of 2 (6 at most);
+        The grid is 1/4, 1/2, 1, 2, 4. While the best lies at an end, it is extended by factors of 2 (6 at most);
         then the two half steps beside the best are tried.
         """
         indices = torch.randperm(len(train), generator=generator(0, "filters"))[:FIT_IMAGES]
