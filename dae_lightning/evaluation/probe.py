@@ -132,15 +132,15 @@ def choose_precision(features: NDArray[np.float32], labels: NDArray[np.int64]) -
     one would put some at a disadvantage. Of at most 6,000 images, in a fixed random order, a sixth is held out; the
     precision is lowered for as long as the cross-entropy falls.
     """
+    from sklearn.metrics import log_loss
+
     order = torch.randperm(len(features), generator=generator(0, "classifiers"))[:CHOOSING].numpy()
     held_out, fitted = order[: len(order) // 6], order[len(order) // 6 :]
     held_out = held_out[np.isin(labels[held_out], labels[fitted])]  # every image of a rare class may be held out
     best, lowest = PRECISIONS[0], math.inf
     for precision, regression in zip(PRECISIONS, _fits(features[fitted], labels[fitted], PRECISIONS), strict=True):
-        probabilities = regression.predict_proba(features[held_out]).astype(np.float64)
-        columns = np.searchsorted(regression.classes_, labels[held_out])
-        chosen = probabilities[np.arange(len(held_out)), columns]
-        cross_entropy = -float(np.log(chosen.clip(1e-300)).sum())
+        probabilities = regression.predict_proba(features[held_out])
+        cross_entropy = log_loss(labels[held_out], probabilities, labels=regression.classes_)
         if cross_entropy >= lowest:
             break
         best, lowest = precision, cross_entropy
