@@ -14,7 +14,7 @@ from dae_lightning import config, kinds
 from dae_lightning.errors import TrainingError
 from dae_lightning.files import keep
 from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
-from dae_lightning.signals import StopSignal
+from dae_lightning.signals import Interrupted, StopSignal
 from dae_lightning.training.ddp import highest
 
 MONITOR = "val/denoising/bce"
@@ -41,9 +41,13 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # after the last batch comes the epoch's end, with its validation, and saves
-        if not trainer.is_last_batch and any(self._agree(trainer, self._due(pl_module))):
+        if trainer.is_last_batch:
+            return
+        signum, due = self._agree(trainer, self._due(pl_module))
+        if signum or due:
             self._save(trainer, "last.ckpt")
-            self.stop.raise_if_received()
+        if signum:
+            raise Interrupted(signum)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         score = trainer.callback_metrics.get(MONITOR)
@@ -53,14 +57,16 @@ class Checkpoints(Checkpoint):
         if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        self._agree(trainer)
-        self.stop.raise_if_received()
+        signum, _ = self._agree(trainer)
+        if signum:
+            raise Interrupted(signum)
 
-    def _agree(self, trainer: Trainer, due: bool = False) -> tuple[bool, bool]:
-        """Whether any rank was told to stop, or finds a checkpoint due: their clocks differ, and they save together."""
-        signum, due_anywhere = highest(trainer, self.stop.signum or 0, due)
-        self.stop.signum = signum or None
-        return bool(signum), bool(due_anywhere)
+    def _agree(self, trainer: Trainer, due: bool = False) -> list[int]:
+        """The signal that any rank has received, and whether any finds a checkpoint due: they stop and save together.
+
+        One that comes to a rank meanwhile counts at the next call, for all ranks.
+        """
+        return highest(trainer, self.stop.signum or 0, due)
 
     def _due(self, model: Any) -> bool:
         step = model.batches_seen
