@@ -7,22 +7,15 @@ two processes have twice the cores of one; the last column is one process with t
 turns; what is printed are medians over the rounds, each round's the median over its epochs but the first.
 """
 
-import contextlib
 import csv
-import io
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
-import torch
-from hydra import compose, initialize_config_dir
-
-from dae_lightning import config
-from dae_lightning.cli.hydra_app import CONF, checked
-from dae_lightning.training import run as training
-
+TRAIN = Path(__file__).parents[1] / "train.py"
 BATCHES = (32, 256, 2048)
 CONTESTANTS = {  # ranks, threads of each
     "one process, one thread": (1, 1),
@@ -33,20 +26,16 @@ EPOCHS = 5
 
 
 def images_per_second(root: str, batch: int, ranks: int, threads: int) -> float:
-    overrides = ["trainer=ddp", f"trainer.devices={ranks}"] if ranks > 1 else ["trainer=cpu"]
-    overrides += [
-        "trainer.accelerator=cpu",
-        "data=idx",
-        f"data.root={root}",
-        "data.val_size=0",
-        "steps_per_execution=10",
-    ]
-    overrides += [f"batch_size={batch}", f"trainer.max_epochs={EPOCHS}", "trainer.enable_progress_bar=false"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = checked(compose("train", overrides), config.Train)
-    torch.set_num_threads(threads * ranks)  # which `launch` shares out
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        training.train(settings, Path(folder))
+    trainer = ["trainer=ddp", f"trainer.devices={ranks}"] if ranks > 1 else ["trainer=cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [
+            *trainer,
+            *("trainer.accelerator=cpu", "data=idx", f"data.root={root}", "data.val_size=0", "steps_per_execution=10"),
+            *(f"batch_size={batch}", f"trainer.max_epochs={EPOCHS}", "trainer.enable_progress_bar=false"),
+            f"hydra.run.dir={folder}",
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run([sys.executable, TRAIN, *arguments], env=environment, stdout=subprocess.DEVNULL, check=True)
         with Path(folder, "metrics.csv").open() as file:
             return statistics.median([float(row["images_per_second"]) for row in csv.DictReader(file)][1:])
 
@@ -62,5 +51,4 @@ def main(root: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore")
     main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3)

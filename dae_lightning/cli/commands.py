@@ -27,7 +27,7 @@ from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 from dae_lightning.sweeps import run_jobs, summary
 from dae_lightning.sweeps.jobs import Job, folder_of
 from dae_lightning.sweeps.sweep import read_sweep
-from dae_lightning.training.ranks import check_start
+from dae_lightning.training.ranks import Rank, check_start, launch
 
 
 def train() -> None:
@@ -86,13 +86,30 @@ def _failures(folder: Path) -> list[str]:
 
 
 def _train(cfg: DictConfig, folder: Path) -> float:
-    """Train a single run in its folder."""
+    """Train a single run in its folder, in this process or in ranks that it starts."""
     _make_absolute(cfg)
     settings = checked(cfg, config.Train)
+    check_start(settings.trainer)
+    try:
+        if settings.trainer.strategy is None or Rank.of_this_process() is not None:
+            return _rank(cfg, settings, folder)
+        with sole_use(folder):  # refuse at once what the first rank, which will hold the folder, would refuse
+            to_resume(settings.resume, folder)
+        return launch(settings.trainer.ranks, _rank, cfg, settings, folder)
+    except (Interrupted, LostRankError) as stop:
+        if not (folder / "checkpoints" / "last.ckpt").exists():
+            raise
+        if isinstance(stop, LostRankError):
+            raise LostRankError(f"{stop}; continue with resume={folder}") from None
+        raise Interrupted(stop.signum, f"; everything is saved, continue with resume={folder}") from None
+
+
+def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:
+    """Train in this process, alone or as one of several ranks, of which the first holds the folder."""
     if check_start(settings.trainer) > 0:
         from dae_lightning.training import run as training
 
-        return training.train(settings, folder)  # the first rank holds the folder and says where to resume
+        return training.train(settings, folder)
     with sole_use(folder):
         return _fit(cfg, settings, folder, to_resume(settings.resume, folder))
 
@@ -132,23 +149,16 @@ def _prepare(settings: config.Train) -> None:
 
 def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
     """Train in a folder that this process holds, from a checkpoint if there is one."""
-    try:
-        from dae_lightning.training import resume as resuming
-        from dae_lightning.training import run as training
+    from dae_lightning.training import resume as resuming
+    from dae_lightning.training import run as training
 
-        if checkpoint is None:
-            _record(folder, hydra=HydraConfig.instance().cfg, overrides=list(HydraConfig.get().overrides.task))
-            _record(folder, config=_plain(cfg))
-            return training.train(settings, folder)
-        if not Path(settings.resume or "").is_file():  # a named file is resumed, or none
-            checkpoint = resuming.newest_intact(checkpoint)
-        return training.train(settings, folder, checkpoint, lambda: _record(folder, config=_plain(cfg)))
-    except (Interrupted, LostRankError) as stop:
-        if not (folder / "checkpoints" / "last.ckpt").exists():
-            raise
-        if isinstance(stop, LostRankError):
-            raise LostRankError(f"{stop}; continue with resume={folder}") from None
-        raise Interrupted(stop.signum, f"; everything is saved, continue with resume={folder}") from None
+    if checkpoint is None:
+        _record(folder, hydra=HydraConfig.instance().cfg, overrides=list(HydraConfig.get().overrides.task))
+        _record(folder, config=_plain(cfg))
+        return training.train(settings, folder)
+    if not Path(settings.resume or "").is_file():  # a named file is resumed, or none
+        checkpoint = resuming.newest_intact(checkpoint)
+    return training.train(settings, folder, checkpoint, lambda: _record(folder, config=_plain(cfg)))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def show_help_if_asked(command: str) -> None:
 def check_sweep(arguments: list[str]) -> None:
     """Raises ConfigError, before any job runs, where an axis is empty or the jobs cannot be launched."""
     if (rank := Rank.of_this_process()) is not None and rank.size > 1:
-        raise ConfigError("-m: every job starts its own processes; leave out torchrun, or all but one task of srun")
+        raise ConfigError("-m: one process starts the jobs; leave out torchrun, or all but one task of srun")
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
@@ -148,6 +148,8 @@ def check_sweep(arguments: list[str]) -> None:
             or (isinstance(value, Glob) and not value.filter(choices))
         ):
             raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
+        if key.lstrip("+") in ("trainer", "trainer.strategy") and "ddp" in str(override.input_line):
+            raise ConfigError(f"{override.input_line}: trains one model in several processes; leave out -m")
         if key == "hydra/launcher" and value == "submitit_slurm" and which("srun") is None:
             raise ConfigError(
                 "hydra/launcher=submitit_slurm: there is no srun here; joblib needs none, nor submitit_local"

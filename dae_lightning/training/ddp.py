@@ -1,12 +1,11 @@
 """Several processes, the ranks, train one model: each takes its rows of every batch, and their gradients are summed.
 
-Every rank walks the same batches and draws the noise of the whole batch, which is a function of (seed, step) alone: so
-however many they are, they see what one process would see, and differ from it in the rounding of a sum only.
+Every rank walks the same batches and draws the noise of the whole batch, which is a function of (seed, step) alone. So
+any number of ranks sees what one process would see, and differs from it only in the rounding of a sum.
 """
 
-import json
 import os
-import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,99 +23,75 @@ from torch.nn import Parameter
 from dae_lightning.errors import LostRankError, TrainingError
 from dae_lightning.training.ranks import Rank, by_torchrun
 
-LOADING = timedelta(minutes=30)  # in which every rank must have got to its first step: one may have to download
+LOADING = timedelta(minutes=30)  # in which every rank must have loaded its images: one may have to download them
 ANSWER = timedelta(seconds=20)  # in which every rank must answer from then on
+GRACE = 2.0  # seconds before a rank reports that another is lost: the launcher is to see first the one that died
 
 
-c10d: Any = distributed  # mypy knows few of its names
+@contextmanager
+def together(rank: Rank | None, device: str) -> Iterator[None]:
+    """Wait until all ranks have come, and make them a process group; None trains alone.
 
-
-class World:
-    """The ranks, seen from one of them; `World()` is a process that trains alone."""
-
-    def __init__(self, rank: Rank | None = None) -> None:
-        self.rank = rank or Rank()
-        self.first = self.rank.number == 0  # it writes and prints
-        self._store = None if rank is None else _rendezvous(rank)
-        if not self.first:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-
-    def agree(self, folder: Path, checkpoint: Path | None) -> tuple[Path, Path | None]:
-        """The first rank's run folder, and the checkpoint that it goes on from."""
-        if self._store is None:
-            return folder, checkpoint
-        if self.first:
-            self._store.set("run", json.dumps([str(folder.absolute()), checkpoint and str(checkpoint.absolute())]))
-            return folder, checkpoint
-        try:
-            place, file = json.loads(self._store.get("run"))
-        except RuntimeError as error:
-            raise _lost(self.rank, error) from error
-        if Path(place) != folder.absolute():
-            with suppress(OSError):
-                folder.rmdir()  # Hydra has made it, of this rank's own time
-        return Path(place), file and Path(file)
-
-    @contextmanager
-    def together(self, device: str) -> Iterator[None]:
-        """In here the ranks hear of each other: collective operations work, and a rank that is lost is an error.
-
-        Raises:
-            LostRankError: another one has died, or has not answered in time.
-        """
-        if self._store is None:
-            yield
-            return
-        try:
-            self._store.set(f"ready {self.rank.number}", "")
-            self._store.wait([f"ready {number}" for number in range(self.rank.size)])
-            distributed.init_process_group(
-                "nccl" if device == "cuda" else "gloo",
-                store=c10d.PrefixStore("group", self._store),
-                rank=self.rank.number,
-                world_size=self.rank.size,
-                timeout=ANSWER,
-                device_id=torch.device(device, self.rank.local) if device == "cuda" else None,
-            )
-            yield
-        except RuntimeError as error:
-            if isinstance(error, distributed.DistError) or "gloo" in str(error):
-                raise _lost(self.rank, error) from error
-            raise
-        distributed.destroy_process_group()
-
-
-def _rendezvous(rank: Rank) -> Any:
-    """The ranks' common notice board; the first rank keeps it, or who has started them."""
-    if not by_torchrun():  # then by SLURM: what torchrun's workers find, Lightning is to find too
-        for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), rank, strict=True):
-            os.environ[name] = str(value)
-        os.environ |= {"GROUP_RANK": os.environ["SLURM_NODEID"], "TORCHELASTIC_RUN_ID": os.environ["SLURM_JOB_ID"]}
-        first_node = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
-        os.environ.setdefault("MASTER_ADDR", first_node)
-        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"][-4:])))
+    Raises:
+        LostRankError: another rank has died, or has not answered in time.
+    """
+    if rank is None:
+        yield
+        return
+    if not by_torchrun():
+        _imitate_torchrun(rank)
     try:
-        store, _, _ = next(c10d.rendezvous("env://", timeout=LOADING))
+        store, _, _ = next(distributed.rendezvous("env://", timeout=LOADING))  # type: ignore[attr-defined]
+        store.set(f"ready {rank.number}", "")
+        ready, deadline = [f"ready {number}" for number in range(rank.size)], time.monotonic() + LOADING.total_seconds()
+        while not store.check(ready) and time.monotonic() < deadline:
+            time.sleep(0.05)  # so that a signal is answered, as it is not while torch waits
+        store.wait(ready, ANSWER)
+        where = torch.device(device, rank.local) if device == "cuda" else None
+        backend = "nccl" if device == "cuda" else "gloo"
+        distributed.init_process_group(
+            backend, store=store, rank=rank.number, world_size=rank.size, timeout=ANSWER, device_id=where
+        )
+        yield
     except RuntimeError as error:
-        raise _lost(rank, error) from error
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return c10d.PrefixStore(f"dae {attempt}", store)
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        time.sleep(GRACE)
+        text = " ".join(str(error).split())[:200]  # torch likes to add its stack
+        lost = f"rank {rank.number}: another rank has died, or has not answered in time ({text})"
+        raise LostRankError(lost) from error
+    distributed.destroy_process_group()
 
 
-def _lost(rank: Rank, error: Exception) -> LostRankError:
-    text = " ".join(str(error).split())[:200]  # torch likes to add its stack
-    return LostRankError(f"rank {rank.number}: another rank has died, or has not answered in time ({text})")
+def _imitate_torchrun(rank: Rank) -> None:
+    """Under SLURM, set the variables that torchrun sets, from which Lightning and torch know their ranks."""
+    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), rank, strict=True):
+        os.environ[name] = str(value)
+    os.environ |= {"GROUP_RANK": os.environ["SLURM_NODEID"], "TORCHELASTIC_RUN_ID": os.environ["SLURM_JOB_ID"]}
+    first_node = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+    os.environ.setdefault("MASTER_ADDR", first_node)
+    os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"][-4:])))
+
+
+def agree(rank: Rank, device: str, folder: Path, checkpoint: Path | None) -> tuple[Path, Path | None]:
+    """The first rank's run folder, and the checkpoint that it resumes."""
+    said: list[Any] = [folder.absolute(), checkpoint and checkpoint.absolute()]
+    distributed.broadcast_object_list(said, src=0, device=torch.device(device, rank.local))
+    if said[0] != folder.absolute():
+        with suppress(OSError):
+            folder.rmdir()  # Hydra named and made it by this rank's own clock
+    return said[0], said[1]
 
 
 class SumOfRanks(DDPStrategy):
-    """Lightning's DDP without torch's wrapper round the model, which reduces once a Lightning step: ours takes many."""
+    """Lightning's DDP without torch's wrapper, which reduces once per Lightning step: ours is many optimiser steps."""
 
     def configure_ddp(self) -> None:
-        """The model stays as it is; `average` reduces."""
+        """Leave the model unwrapped; `average` reduces."""
 
 
 def share(images: Tensor, rank: Rank) -> Tensor:
-    """The rows of a batch that are a rank's: none, where there are fewer rows than ranks."""
+    """A rank's rows of a batch: none, where there are fewer rows than ranks."""
     number, size, rows = rank.number, rank.size, len(images)
     return images[rows * number // size : rows * (number + 1) // size]
 
@@ -149,7 +124,7 @@ def highest(trainer: Trainer, *values: int) -> list[int]:
 
 
 class SameStart(Callback):
-    """Sees that the ranks, on whatever machines, start from the same weights and images."""
+    """Checks that the ranks, on whatever machines, start from the same weights and images."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader

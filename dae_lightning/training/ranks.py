@@ -1,10 +1,20 @@
-"""Which of several processes that train together this one is, by torchrun's variables or SLURM's. Free of torch."""
+"""The processes that train one model together: which one this is, and starting them. Imports torch only to start them.
 
+They are told by torchrun's environment variables or SLURM's; `launch` starts them with torch's own launcher.
+"""
+
+import logging
+import multiprocessing
 import os
-from typing import NamedTuple
+import signal
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from dae_lightning import config
-from dae_lightning.errors import ConfigError
+from dae_lightning import config, errors
+from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
+from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, stop_at_once
 
 
 class Rank(NamedTuple):
@@ -27,7 +37,7 @@ class Rank(NamedTuple):
 
 
 def by_torchrun() -> bool:
-    """Whether torchrun has started this process, or `launching`, which does as torchrun does."""
+    """Whether torchrun started this process, or `launch`, which uses the same launcher."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -56,3 +66,87 @@ def check_start(trainer: config.Trainer) -> int:
             f"{trainer.ranks} processes, but {rank.size} were started"
         )
     return rank.number
+
+
+def launch(size: int, task: Callable[..., float], *args: object) -> float:
+    """Start `size` ranks on this machine, as `torchrun --standalone` does; what `task(*args)` returns in the first.
+
+    They are forked, so this process must not have computed with torch yet: OpenMP and CUDA do not survive a fork.
+    A signal is passed on to all ranks, which have 30 seconds to save. When one fails or dies, the others are ended.
+
+    Raises:
+        UserError: what the first rank to fail raised, or how it ended.
+        Interrupted: a signal came, to this process or to a rank.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise ConfigError("trainer.strategy=ddp: this system cannot fork; start it under torchrun")
+    import torch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # errors are reported here, in one line
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    # Lightning too reads the variable, and would set another number if it were not there
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // size)))
+    try:
+        with TemporaryDirectory() as logs:
+            configuration = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=size,
+                run_id="dae",
+                rdzv_backend="c10d",
+                rdzv_endpoint="127.0.0.1:0",
+                local_addr="127.0.0.1",
+                max_restarts=0,
+                monitor_interval=0.1,
+                start_method="fork",
+                logs_specs=DefaultLogsSpecs(log_dir=logs),
+            )
+            value: float = elastic_launch(configuration, record(_run))(task, *args)[0]
+            return value
+    except SignalException as stop:
+        if isinstance(stop.__context__, SignalException):  # the second signal: end by it, as any process does
+            signal.signal(stop.sigval, signal.SIG_DFL)
+            os.kill(os.getpid(), stop.sigval)
+        raise Interrupted(stop.sigval) from None
+    except ChildFailedError as error:
+        raise _reason(*error.get_first_failure()) from None
+    finally:
+        stop_at_once()  # the launcher has set handlers of its own
+
+
+def _run(task: Callable[..., float], *args: object) -> float:
+    """In the new process: run the task."""
+    import torch
+
+    os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
+    stop_at_once()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        return task(*args)
+    except Interrupted as stop:
+        sys.exit(stop.status)
+    except OSError as error:
+        raise TrainingError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+    finally:
+        end_by_the_next()  # raised after this point, Interrupted would be shown with its traceback
+
+
+def _reason(rank: int, failure: Any) -> UserError | Interrupted:
+    """Why a rank failed, from its exit status and from what `record` wrote."""
+    if failure.exitcode < 0:
+        return LostRankError(f"rank {rank} was ended by {failure.signal_name()}")
+    if failure.exitcode - 128 in SIGNALS:
+        return Interrupted(failure.exitcode - 128)
+    told = failure.error_file_data.get("message")
+    if not isinstance(told, dict):
+        return LostRankError(f"rank {rank} ended with status {failure.exitcode}")
+    name, _, text = told["message"].partition(": ")
+    kind: type[UserError] | None = getattr(errors, name, None)
+    if kind is not None:
+        return kind(text)
+    print(told["extraInfo"]["py_callstack"], end="", file=sys.stderr)
+    return TrainingError(f"rank {rank}: {name}: {text}")

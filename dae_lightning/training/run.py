@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import Tensor
 from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import ImageDataModule, as_float
 from dae_lightning.data.sources import make_source
-from dae_lightning.errors import CheckpointError, TrainingError, UserError
+from dae_lightning.errors import CheckpointError, ConfigError, TrainingError, UserError
 from dae_lightning.evaluation.estimators import MeanImage, score
 from dae_lightning.evaluation.report import Scores, run_table, versions, write_json
 from dae_lightning.figures import Examples, loss_figure, save_figure
@@ -26,9 +28,8 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from dae_lightning.training.ddp import SameStart, SumOfRanks, World
+from dae_lightning.training.ddp import SameStart, SumOfRanks, agree, together
 from dae_lightning.training.history import History
-from dae_lightning.training.launching import launch
 from dae_lightning.training.many_steps import ManySteps
 from dae_lightning.training.progress import TrainingBar
 from dae_lightning.training.ranks import Rank
@@ -55,39 +56,43 @@ def train(
     _quieten_lightning(bool(settings.trainer.profiler or settings.trainer.enable_model_summary))
     rank = Rank.of_this_process() if settings.trainer.strategy is not None else None
     if settings.trainer.strategy is not None and rank is None:
-        return launch(settings.trainer.ranks, lambda: train(settings, folder, checkpoint, record))
+        raise ConfigError("trainer.strategy=ddp: needs several processes; start them with dae-train, torchrun or srun")
+    if rank is not None and rank.number > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     try:
-        return _train(settings, folder, checkpoint, record, World(rank))
+        return _train(settings, folder, checkpoint, record, rank)
     except MisconfigurationException as error:  # Lightning's word for flags that do not fit each other or the data
         raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def _train(
-    settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None], world: World
+    settings: config.Train, folder: Path, checkpoint: Path | None, record: Callable[[], None], rank: Rank | None
 ) -> float:
-    folder, checkpoint = world.agree(folder, checkpoint)
-    if world.first:
-        remove_partial(folder)
+    first = rank is None or rank.number == 0  # it writes, tests and draws
     accelerator = _accelerator(settings)
     data = make_data(settings)
     data.prepare_data()
     data.setup()
-    model: DenoisingAutoencoder = make_model(settings, data.input_shape)
-    if settings.output_bias == "mean_image":
-        model.network.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
-    history = History(folder / "metrics.csv" if world.first else None)
-    stop = StopSignal(silent=not world.first)
-    checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
-    recorder = LambdaCallback(on_save_checkpoint=lambda *_: record() if world.first else None)
-    trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder], world.first)
-    if checkpoint is not None:
-        check_resumable(checkpoint, model, data, trainer)
-    print(_describe(data, model, _device_name(trainer)))
+    with together(rank, accelerator):
+        if rank is not None:
+            folder, checkpoint = agree(rank, accelerator, folder, checkpoint)
+        if first:
+            remove_partial(folder)
+        model: DenoisingAutoencoder = make_model(settings, data.input_shape)
+        if settings.output_bias == "mean_image":
+            model.network.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
+        history = History(folder / "metrics.csv" if first else None)
+        stop = StopSignal(silent=not first)
+        checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
+        recorder = LambdaCallback(on_save_checkpoint=lambda *_: record() if first else None)
+        trainer = make_trainer(settings, accelerator, folder, data, [history, checkpoints, recorder], first)
+        if checkpoint is not None:
+            check_resumable(checkpoint, model, data, trainer)
+        print(_describe(data, model, _device_name(trainer)))
 
-    if checkpoint is None and world.first:
-        for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
-            (folder / "checkpoints" / name).unlink(missing_ok=True)
-    with world.together(accelerator):
+        if checkpoint is None and first:
+            for name in ("best.ckpt", "previous.ckpt"):  # of another run that used this folder
+                (folder / "checkpoints" / name).unlink(missing_ok=True)
         try:
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
@@ -96,7 +101,7 @@ def _train(
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise CheckpointError(f"{checkpoint}: cannot be resumed ({reason})") from error
         stop.raise_if_received()  # one that came after the last epoch's end
-    if not world.first:
+    if not first:
         return math.nan  # the first one does the rest, alone
     device = _device_name(trainer)  # only now: where nobody has set a rank's threads, Lightning does
     if settings.trainer.strategy is not None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -64,6 +65,8 @@ class Training:
 def _command(cwd: Path, said: Path, arguments: tuple[str, ...], prepare: Callable[[], object]) -> None:
     os.chdir(cwd)
     sys.stdout = sys.stderr = said.open("w", buffering=1)
+    for stream in (1, 2):  # what the processes that it starts write to
+        os.dup2(sys.stdout.fileno(), stream)
     sys.argv = ["train.py", *arguments]
     training.draw = lambda *_: None  # half of so small a run's time, and nothing here looks at the pictures
     prepare()
@@ -76,6 +79,18 @@ def small(idx_root: Path, *more: str) -> list[str]:
         *("trainer=cpu", "data=idx", f"data.root={idx_root}", "latent=4", "batch_size=8", "steps_per_execution=2"),
         *("examples=1", "trainer.max_epochs=2", *more),
     ]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def torchrun(number: int, port: int, size: int = 2) -> dict[str, str]:
+    """What a worker of torchrun finds, without an agent that keeps the store."""
+    ranks = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(size), "GROUP_RANK": "0"}
+    return ranks | {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def before(owner: Any, name: str, act: Callable[[], object], nth: int = 1) -> None:

@@ -3,29 +3,21 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import FolderInUseError
 from dae_lightning.locks import sole_use
-from dae_lightning.training import ddp as distributed
-from dae_lightning.training import launching
-from dae_lightning.training import run as training
-from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.conftest import Run, weights
 from tests.faults.kills import differing_bits, outcome
-from tests.faults.processes import PATIENCE, Training, before, small
-from tests.faults.test_divergence import poison
+from tests.faults.processes import PATIENCE, Training, free_port, small, torchrun
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 
@@ -36,18 +28,30 @@ def two(idx_root: Path, *more: str) -> list[str]:
     return [argument for argument in small(idx_root) if not argument.startswith("trainer")] + list(ddp)
 
 
-def on_rank(number: int, act: Callable[[], object]) -> Callable[[], None]:
-    """Do something on one rank alone."""
-    return lambda: act() if os.environ.get("RANK") == str(number) else None  # type: ignore[func-returns-value]
+MISCHIEF = """\
+import os, signal, time
+from dae_lightning.data.datamodule import ImageDataModule
+from dae_lightning.training import checkpoints
+from dae_lightning.training.many_steps import FusedAdam, ManySteps
+from tests.faults.processes import PATIENCE, before
+from tests.faults.test_divergence import poison
+def act():
+    if os.environ.get("RANK") == "{number}":
+        {act}
+{arrange}
+"""
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def at_step(nth: int, number: int, act: Callable[[], object]) -> Callable[[], None]:
-    """Do something on one rank in front of its n-th optimiser step."""
-    return lambda: before(FusedAdam, "update", on_rank(number, act), nth)
+def on_rank(cwd: Path, number: int, arrange: str, act: str) -> str:
+    """A plugin that arranges a fault; `act` is the code that one rank alone runs."""
+    (cwd / "mischief.py").write_text(MISCHIEF.format(number=number, arrange=arrange, act=act))
+    return "plugins=[mischief]"
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def at_step(cwd: Path, nth: int, number: int, act: str) -> str:
+    """A plugin that does something on one rank in front of its n-th optimiser step."""
+    return on_rank(cwd, number, f"before(FusedAdam, 'update', act, {nth})", act)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[byte
 
 
 def assert_goes_on(folder: Path, whole: list[bytes], *changes: str) -> None:
+    (folder.parent / "mischief.py").write_text("")
     again = Training(folder.parent, f"resume={folder}", *changes)
     assert again.status() == 0, again.said
     assert differing_bits(outcome(folder), whole) == 0
@@ -70,8 +75,10 @@ def test_a_rank_that_is_killed_brings_the_run_down_and_it_goes_on_bit_by_bit(
     tmp_path: Path, idx_root: Path, whole: list[bytes], number: int, step: int
 ) -> None:
     folder = tmp_path / "run"
-    killed = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=at_step(step, number, die))
+    fault = at_step(tmp_path, step, number, f"(open('died', 'w').close(), {DIE})")
+    killed = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}", fault))
     assert killed.status() == 1
+    assert time.time() - (tmp_path / "died").stat().st_mtime < 30
     goes_on = f"; continue with resume={folder}" if step > 1 else ""
     assert killed.said.endswith(f"error: rank {number} was ended by SIGKILL{goes_on}\n"), killed.said
     assert "Traceback" not in killed.said
@@ -83,11 +90,11 @@ def test_when_the_command_is_killed_its_ranks_end_and_it_goes_on_bit_by_bit(
     tmp_path: Path, idx_root: Path, whole: list[bytes]
 ) -> None:
     folder = tmp_path / "run"
-    kill = at_step(20, 1, lambda: os.kill(os.getppid(), signal.SIGKILL))
-    killed = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1000000", f"hydra.run.dir={folder}"), prepare=kill)
+    kill = at_step(tmp_path, 20, 1, "os.kill(os.getppid(), signal.SIGKILL)")
+    killed = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1000000", f"hydra.run.dir={folder}", kill))
     assert killed.status() == -signal.SIGKILL
     deadline = time.monotonic() + PATIENCE
-    while True:  # until they end, the ranks hold the lock that they have from their parent
+    while True:  # until they end, the first rank holds the lock
         try:
             with sole_use(folder):
                 break
@@ -98,37 +105,31 @@ def test_when_the_command_is_killed_its_ranks_end_and_it_goes_on_bit_by_bit(
 
 
 @pytest.mark.parametrize(
-    ("signum", "told", "name", "nth"),
-    [(signal.SIGINT, os.getppid, "validation_step", 2), (signal.SIGTERM, os.getpid, "loss", 20)],
-    ids=["the command", "a rank"],
+    ("signum", "told", "call", "nth"),
+    [
+        (signal.SIGINT, "getppid", "ManySteps, 'validation_step'", 2),
+        (signal.SIGTERM, "getpid", "ManySteps, 'loss'", 20),
+        (signal.SIGTERM, "getpid", "checkpoints, 'highest'", 7),
+    ],
+    ids=["the command", "a rank", "a rank while the ranks agree whether to stop"],
 )
 def test_a_signal_stops_all_ranks_at_one_step_and_loses_nothing(
-    tmp_path: Path,
-    idx_root: Path,
-    whole: list[bytes],
-    signum: signal.Signals,
-    told: Callable[[], int],
-    name: str,
-    nth: int,
+    tmp_path: Path, idx_root: Path, whole: list[bytes], signum: signal.Signals, told: str, call: str, nth: int
 ) -> None:
     folder = tmp_path / "run"
-    tell = on_rank(1, lambda: os.kill(told(), signum))
-    stopped = Training(
-        tmp_path,
-        *two(idx_root, f"hydra.run.dir={folder}"),
-        prepare=lambda: before(ManySteps, name, tell, nth),
-    )
+    tell = on_rank(tmp_path, 1, f"before({call}, act, {nth})", f"os.kill(os.{told}(), {int(signum)})")
+    stopped = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}", tell))
     assert stopped.status() == 128 + signum, stopped.said
     assert stopped.said.endswith(f"stopped by {signum.name}; everything is saved, continue with resume={folder}\n")
-    assert stopped.said.count("saving; once more stops at once") == (told is os.getppid)
+    assert stopped.said.count("saving; once more stops at once") == (told == "getppid")
     assert "Traceback" not in stopped.said
     assert_goes_on(folder, whole)
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, idx_root: Path) -> None:
     folder = tmp_path / "run"
-    slow = lambda: [(tmp_path / "slow").touch(), *(time.sleep(0.1) for _ in range(600))]  # noqa: E731
-    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=at_step(20, 0, slow))
+    slow = at_step(tmp_path, 20, 0, "(open('slow', 'w').close(), [time.sleep(0.1) for _ in range(600)])")
+    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}", slow))
     run.wait_until(lambda: (tmp_path / "slow").exists())
     run.send(signal.SIGTERM)
     run.wait_until(lambda: "SIGTERM: saving; once more stops at once" in run.said)
@@ -137,23 +138,17 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, idx_root: Path) -> None:
 
 
 def test_a_signal_while_the_images_are_read_stops_at_once(tmp_path: Path, idx_root: Path) -> None:
-    tell = on_rank(0, lambda: (os.kill(os.getppid(), signal.SIGTERM), time.sleep(PATIENCE)))
-    stopped = Training(tmp_path, *two(idx_root), prepare=lambda: before(ImageDataModule, "setup", tell))
+    act = "(os.kill(os.getppid(), signal.SIGTERM), time.sleep(PATIENCE))"
+    tell = on_rank(tmp_path, 0, "before(ImageDataModule, 'setup', act)", act)
+    stopped = Training(tmp_path, *two(idx_root, tell))
     assert stopped.status() == 128 + signal.SIGTERM
     assert stopped.said == "stopped by SIGTERM\n"
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_in_one_line(tmp_path: Path, idx_root: Path) -> None:
-    def diverge() -> None:
-        sound = ManySteps.loss
-        poison(step=21)
-        poisoned = ManySteps.loss
-        ManySteps.loss = lambda self, noisy, clean: (  # type: ignore[method-assign]
-            poisoned if os.environ["RANK"] == "1" else sound
-        )(self, noisy, clean)
-
     folder = tmp_path / "run"
-    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=diverge)
+    diverge = on_rank(tmp_path, 1, "before(ManySteps, 'loss', act, 3)", "poison(step=21)")
+    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}", diverge))
     assert run.status() == 1
     assert run.said.count("error: ") == 1
     assert run.said.endswith("error: the loss of step 21, at rate 0.001, is nan: lower optim.lr=0.001\n")
@@ -161,12 +156,10 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_in_one_line(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_is_told_of(tmp_path: Path, idx_root: Path) -> None:
-    def prepare() -> None:
-        distributed.ANSWER, launching.GRACE = timedelta(seconds=3), 0.1
-        at_step(20, 1, lambda: time.sleep(PATIENCE))()
-
-    run = Training(tmp_path, *two(idx_root), prepare=prepare)
+def test_a_rank_that_hangs_is_told_of_within_about_a_minute(tmp_path: Path, idx_root: Path) -> None:
+    hang = at_step(tmp_path, 20, 1, "(open('hung', 'w').close(), time.sleep(1000))")
+    run = Training(tmp_path, *two(idx_root, hang))
+    run.wait_until(lambda: (tmp_path / "hung").exists())
     assert run.status() == 1
     last = run.said.splitlines()[-1]
     assert last.startswith("error: rank 0: another rank has died, or has not answered in time ("), run.said
@@ -174,67 +167,40 @@ def test_a_rank_that_hangs_is_told_of(tmp_path: Path, idx_root: Path) -> None:
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_unforeseen_error_on_one_rank_is_shown_and_is_the_runs(tmp_path: Path, idx_root: Path, number: int) -> None:
-    def fail() -> None:
-        raise KeyError("a bug")
-
-    run = Training(tmp_path, *two(idx_root), prepare=at_step(20, number, fail))
+    run = Training(tmp_path, *two(idx_root, at_step(tmp_path, 20, number, "raise KeyError('a bug')")))
     assert run.status() == 1
     assert run.said.count("Traceback") == 1
     assert run.said.endswith(f"error: rank {number}: KeyError: 'a bug'\n")
 
 
 def test_a_disk_that_is_full_is_one_line(tmp_path: Path, idx_root: Path) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
     folder = tmp_path / "run"
-    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}"), prepare=lambda: before(os, "replace", full, 9))
+    full = on_rank(tmp_path, 0, "before(os, 'replace', act, 9)", "raise OSError(28, 'No space left on device')")
+    run = Training(tmp_path, *two(idx_root, f"hydra.run.dir={folder}", full))
     assert run.status() == 1
     assert run.said.count("error: ") == 1
     assert f"error: {folder}" in run.said.splitlines()[-1]
 
 
-def test_every_job_of_a_sweep_has_its_own_ranks(tmp_path: Path, idx_root: Path) -> None:
-    jobs = ("seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=job_${hydra.job.num}")
-    train = training._train
-
-    def fault() -> None:
-        training._train = lambda settings, *rest: on_rank(settings.seed, die)() or train(settings, *rest)
-
-    sweep = Training(tmp_path, "-m", *two(idx_root, *jobs, "trainer.max_epochs=1"), prepare=fault)
-    assert sweep.status() == 1
-    assert "error: job_0: rank 1 was ended by SIGKILL\n" in sweep.said
-    statuses = [json.loads((tmp_path / "sweep" / job / "job.json").read_text())["status"] for job in ("job_0", "job_1")]
-    assert statuses == ["interrupted", "finished"]
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_a_rank_refuses_is_one_line(tmp_path: Path, idx_root: Path) -> None:
+    run = Training(tmp_path, *two(idx_root, "trainer.accelerator=gpu"))
+    assert run.status() == 1
+    assert run.said == "error: trainer.accelerator=gpu: torch sees no CUDA GPU here; trainer=cpu needs none\n"
 
 
-def test_a_process_that_has_computed_on_several_threads_can_start_ranks(tmp_path: Path, idx_root: Path) -> None:
-    """Its helpers (OpenMP's) are not there in a process forked from it; the ranks share out as many."""
-
-    def compute() -> None:
+def test_the_ranks_share_out_the_threads(tmp_path: Path, idx_root: Path) -> None:
+    def four() -> None:
         os.environ.pop("OMP_NUM_THREADS", None)
-        torch.set_num_threads(6)
-        torch.rand(2_000_000).exp()
+        torch.set_num_threads(4)
 
     folder = tmp_path / "run"
-    run = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1", f"hydra.run.dir={folder}"), prepare=compute)
+    run = Training(tmp_path, *two(idx_root, "trainer.max_epochs=1", f"hydra.run.dir={folder}"), prepare=four)
     assert run.status() == 0, run.said
-    assert json.loads((folder / "results.json").read_text())["device"] == "2 ranks, the first on cpu (3 threads)"
+    assert json.loads((folder / "results.json").read_text())["device"] == "2 ranks, the first on cpu (2 threads)"
 
 
 # --- started from outside: by torchrun, by srun ------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def torchrun(number: int, port: int) -> dict[str, str]:
-    """What a worker of torchrun finds, without an agent that keeps the store."""
-    ranks = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    return ranks | {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def srun(number: int, port: int) -> dict[str, str]:
@@ -247,17 +213,16 @@ def srun(number: int, port: int) -> dict[str, str]:
 STARTERS = {"torchrun": (torchrun, ()), "srun": (srun, ("trainer.devices=1", "trainer.num_nodes=2"))}
 
 
-def started(by: str, cwd: Path, arguments: list[str], fault: Callable[[], object] = lambda: None) -> Iterator[Training]:
+def started(by: str, cwd: Path, arguments: list[str], *changes: str) -> Iterator[Training]:
     """Two ranks, started from outside."""
-    starter, changes = STARTERS[by]
+    starter, its = STARTERS[by]
     port = free_port()
     for number in range(2):
 
         def prepare(number: int = number) -> None:
             os.environ.update(starter(number, port), OMP_NUM_THREADS="1")  # as many as `whole` has: bits hang on it
-            fault()
 
-        yield Training(cwd / f"rank_{number}", *arguments, *changes, prepare=prepare)
+        yield Training(cwd / f"rank_{number}", *arguments, *its, *changes, prepare=prepare)
 
 
 @pytest.mark.parametrize("by", STARTERS)
@@ -278,7 +243,10 @@ def test_ranks_started_from_outside_go_on_bit_by_bit_when_one_was_killed(
 ) -> None:
     folder = tmp_path / "run"
     arguments = two(idx_root, f"hydra.run.dir={folder}", "resume=auto")
-    first, second = started(by, tmp_path, arguments, at_step(20, 1, die))
+    for place in ("rank_0", "rank_1"):
+        (tmp_path / place).mkdir()
+        fault = at_step(tmp_path / place, 20, 1, DIE)
+    first, second = started(by, tmp_path, arguments, fault)
     assert second.status() == -signal.SIGKILL
     assert first.status() == 1
     last = first.said.splitlines()[-1]
