@@ -49,7 +49,7 @@ from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.checkpoints import Checkpoints
 from dae_lightning.training.history import History
-from dae_lightning.training.run import make_model, make_trainer
+from dae_lightning.training.setup import make_model, make_trainer
 
 IMAGES, HELD_OUT, LATENT, SIGMA, EPOCHS = 60_000, 5_000, 256, 2.0, 3
 BATCH, WIDE = 32, 512

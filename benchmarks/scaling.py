@@ -37,7 +37,7 @@ from dae_lightning.figures import DENOISING, TRAINING, save_figure
 from dae_lightning.signals import StopSignal
 from dae_lightning.training.checkpoints import Checkpoints
 from dae_lightning.training.history import History
-from dae_lightning.training.run import make_model, make_trainer
+from dae_lightning.training.setup import make_model, make_trainer
 
 AXES = {  # key -> values; the others stay at the first experiment of the notebook, on 8,000 images
     "latent": [32, 64, 128, 256, 512, 1024],

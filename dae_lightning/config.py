@@ -88,6 +88,7 @@ class Train(Settings):
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
+    figures: bool = True
     plugins: tuple[str, ...] | list[str] = ()  # modules that register kinds; they have been imported by now
 
     @model_validator(mode="before")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from dae_lightning import files
-from dae_lightning.cli.hydra_app import check_sweep
+from dae_lightning.cli.hydra_app import check_start, check_sweep
 from dae_lightning.errors import ConfigError, TrainingError
 from dae_lightning.training import run as training
 from dae_lightning.training.ddp import share
 from dae_lightning.training.many_steps import ManySteps
-from dae_lightning.training.ranks import Rank, check_start
+from dae_lightning.training.ranks import Rank
 from tests.conftest import Run, Settings, weights
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import FORK, PATIENCE, free_port, torchrun
@@ -26,17 +26,12 @@ THREE = (*TWO[:2], "trainer.devices=3")
 UNEVEN = ("batch_size=7", "trainer.max_epochs=2")  # 120 images: the last batch of an epoch is one image
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "draw", lambda *_: None)  # half of so small a run's time
-
-
 @pytest.fixture
 def run(settings: Settings, tmp_path: Path) -> Run:
     """Train in this process, or with trainer=ddp in ranks forked from it that find what torchrun would give them."""
 
     def trained(name: str, *overrides: str, checkpoint: Path | None = None) -> Path:
-        chosen, folder = settings(*overrides), tmp_path / name
+        chosen, folder = settings("figures=false", *overrides), tmp_path / name
         if chosen.trainer.strategy is None:
             training.train(chosen, folder, checkpoint)
             return folder

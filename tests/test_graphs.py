@@ -17,7 +17,7 @@ from dae_lightning.errors import TrainingError
 from dae_lightning.training import cuda_graphs as graphs
 from dae_lightning.training.history import History
 from dae_lightning.training.many_steps import FusedAdam
-from dae_lightning.training.run import make_model
+from dae_lightning.training.setup import make_model
 from tests.conftest import Run, Settings
 from tests.faults.kills import differing_bits, outcome, trained
 

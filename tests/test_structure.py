@@ -9,7 +9,7 @@ from pathlib import Path
 import dae_lightning
 
 ROOT = Path(dae_lightning.__file__).parent
-LAYERS, LINES = 9, 300
+LAYERS, LINES = 9, 250
 OUTSIDE_THE_MODEL = ("training", "evaluation", "inference", "sweeps", "cli", "data")
 
 

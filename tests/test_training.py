@@ -16,7 +16,8 @@ from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
 from dae_lightning.model.checkpoint import write_checkpoint
 from dae_lightning.training import checkpoints
 from dae_lightning.training.history import History
-from dae_lightning.training.run import make_data, train
+from dae_lightning.training.run import train
+from dae_lightning.training.setup import make_data
 from tests.conftest import Run, Settings, weights
 
 TRICKS = ("input_scale=0.5", "output_bias=mean_image")

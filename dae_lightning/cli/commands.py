@@ -6,7 +6,6 @@ import sys
 import traceback
 from contextlib import suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
 from dae_lightning.cli import hydra_app
-from dae_lightning.cli.hydra_app import CONF, checked, one_line, one_line_errors, settings_from_command_line
+from dae_lightning.cli.hydra_app import checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError
 from dae_lightning.files import replace_text
@@ -27,7 +26,7 @@ from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
 from dae_lightning.sweeps import run_jobs, summary
 from dae_lightning.sweeps.jobs import Job, folder_of
 from dae_lightning.sweeps.sweep import read_sweep
-from dae_lightning.training.ranks import Rank, check_start, launch
+from dae_lightning.training.ranks import Rank, launch
 
 
 def train() -> None:
@@ -40,7 +39,7 @@ def train() -> None:
         if hydra_app.multirun_asked_for():
             hydra_app.check_sweep(sys.argv[1:])
         try:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_run_or_job)()
+            hydra.main(version_base="1.3", config_path=str(hydra_app.CONF), config_name="train")(_run_or_job)()
             RELAY.raise_if_received()
         finally:
             run_jobs.HELD.close()
@@ -89,7 +88,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
     """Train a single run in its folder, in this process or in ranks that it starts."""
     _make_absolute(cfg)
     settings = checked(cfg, config.Train)
-    check_start(settings.trainer)
+    hydra_app.check_start(settings.trainer)
     try:
         if settings.trainer.strategy is None or Rank.of_this_process() is not None:
             return _rank(cfg, settings, folder)
@@ -106,7 +105,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
 
 def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:
     """Train in this process, alone or as one of several ranks, of which the first holds the folder."""
-    if check_start(settings.trainer) > 0:
+    if hydra_app.check_start(settings.trainer) > 0:
         from dae_lightning.training import run as training
 
         return training.train(settings, folder)
@@ -120,7 +119,7 @@ def _job(cfg: DictConfig, folder: Path) -> float:
     overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
     try:
         settings = checked(cfg, config.Train)
-        check_start(settings.trainer)
+        hydra_app.check_start(settings.trainer)
     except (ConfigError, OmegaConfBaseException) as error:
         if (job := Job.read(folder)) is None or job.config is None:  # else the folder holds a job with valid settings
             Job(folder, overrides, None).ended("failed", told(error)).write()
@@ -195,7 +194,7 @@ def export() -> None:
     with one_line_errors(config.Export):
         settings = settings_from_command_line("export", config.Export)
         if settings.format == "onnx":
-            require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
+            hydra_app.require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
         checkpoint = find_checkpoint(settings.checkpoint)
 
         from dae_lightning.inference.export import export_checkpoint
@@ -208,22 +207,15 @@ def evaluate() -> None:
     with one_line_errors(config.Evaluate):
         settings = settings_from_command_line("evaluate", config.Evaluate)
         if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
-            require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
+            hydra_app.require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
         if settings.probe:
-            require("baselines", "probe=true", "sklearn")
+            hydra_app.require("baselines", "probe=true", "sklearn")
         places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
         checkpoints = {place: find_checkpoint(place) for place in places}
 
         from dae_lightning.evaluation import evaluate as evaluation
 
         evaluation.evaluate(settings, checkpoints, Path(settings.output))
-
-
-def require(extra: str, setting: str, *packages: str) -> None:
-    """Raise ConfigError unless the packages of an extra, which `setting` needs, are installed."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        verb = "is" if len(missing) == 1 else "are"
-        raise ConfigError(f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'")
 
 
 SUMMARIZE = """\

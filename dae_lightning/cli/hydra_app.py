@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from string import Template
@@ -25,7 +26,7 @@ from dae_lightning import config, plugins, schema
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError
 from dae_lightning.signals import RELAY, Interrupted, stop_at_once
-from dae_lightning.training.ranks import Rank
+from dae_lightning.training.ranks import Rank, by_torchrun
 
 Settings = TypeVar("Settings")
 
@@ -161,6 +162,40 @@ def check_sweep(arguments: list[str]) -> None:
                 raise ConfigError(
                     f"hydra/launcher={value}: {plugin} is not installed; pip install 'dae_lightning[sweep]'"
                 ) from None
+
+
+def check_start(trainer: config.Trainer) -> int:
+    """This process's number among those that were started together; 0 where it is the only one so far.
+
+    Raises:
+        ConfigError: they are not as many as the settings ask for, or do not train together.
+    """
+    rank = Rank.of_this_process()
+    if trainer.strategy is None:
+        if rank is not None and rank.size > 1 and by_torchrun():
+            raise ConfigError(
+                f"torchrun started {rank.size} processes: to train one model together they need trainer=ddp"
+            )
+        return 0
+    if rank is None:
+        if (trainer.num_nodes or 1) > 1:
+            raise ConfigError(
+                f"trainer.num_nodes={trainer.num_nodes}: start it under torchrun or srun, on each machine"
+            )
+        return 0
+    if rank.size != trainer.ranks:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes or 1}: that makes "
+            f"{trainer.ranks} processes, but {rank.size} were started"
+        )
+    return rank.number
+
+
+def require(extra: str, setting: str, *packages: str) -> None:
+    """Raise ConfigError unless the packages of an extra, which `setting` needs, are installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigError(f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'")
 
 
 def one_line(error: BaseException, kind: type) -> str:

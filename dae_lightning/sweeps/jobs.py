@@ -27,6 +27,7 @@ STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
 WITHOUT_EFFECT = (
     "resume",
     "checkpoint",
+    "figures",
     "steps_per_execution",
     "cuda_graph",
     "trainer.enable_progress_bar",

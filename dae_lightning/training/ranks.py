@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from dae_lightning import config, errors
+from dae_lightning import errors
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
 from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, stop_at_once
 
@@ -39,33 +39,6 @@ class Rank(NamedTuple):
 def by_torchrun() -> bool:
     """Whether torchrun started this process, or `launch`, which uses the same launcher."""
     return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def check_start(trainer: config.Trainer) -> int:
-    """This process's number among those that were started together; 0 where it is the only one so far.
-
-    Raises:
-        ConfigError: they are not as many as the settings ask for, or do not train together.
-    """
-    rank = Rank.of_this_process()
-    if trainer.strategy is None:
-        if rank is not None and rank.size > 1 and by_torchrun():
-            raise ConfigError(
-                f"torchrun started {rank.size} processes: to train one model together they need trainer=ddp"
-            )
-        return 0
-    if rank is None:
-        if (trainer.num_nodes or 1) > 1:
-            raise ConfigError(
-                f"trainer.num_nodes={trainer.num_nodes}: start it under torchrun or srun, on each machine"
-            )
-        return 0
-    if rank.size != trainer.ranks:
-        raise ConfigError(
-            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes or 1}: that makes "
-            f"{trainer.ranks} processes, but {rank.size} were started"
-        )
-    return rank.number
 
 
 def launch(size: int, task: Callable[..., float], *args: object) -> float:

@@ -7,7 +7,9 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from torch import Tensor
 
+from dae_lightning import kinds
 from dae_lightning.errors import ConfigError
 from dae_lightning.figures import Examples
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
@@ -27,8 +29,9 @@ def make_logger(folder: Path) -> TensorBoardLogger:
 class ExampleImages(Callback):
     """The examples of the test set as a picture, every `every_n_epochs` epochs."""
 
-    def __init__(self, every_n_epochs: int, examples: Examples) -> None:
-        self.every_n_epochs, self.examples = every_n_epochs, examples
+    def __init__(self, settings: kinds.TensorBoardLogger, images: Tensor, seed: int) -> None:
+        self.every_n_epochs = settings.every_n_epochs
+        self.examples = Examples.choose(images, settings.examples, seed)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DenoisingAutoencoder)

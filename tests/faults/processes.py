@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dae_lightning.cli import commands
-from dae_lightning.training import run as training
 
 FORK: Any = multiprocessing.get_context("fork")
 PATIENCE = 60.0  # seconds; what takes longer hangs
@@ -68,7 +67,6 @@ def _command(cwd: Path, said: Path, arguments: tuple[str, ...], prepare: Callabl
     for stream in (1, 2):  # what the processes that it starts write to
         os.dup2(sys.stdout.fileno(), stream)
     sys.argv = ["train.py", *arguments]
-    training.draw = lambda *_: None  # half of so small a run's time, and nothing here looks at the pictures
     prepare()
     commands.train()
 
@@ -77,7 +75,7 @@ def small(idx_root: Path, *more: str) -> list[str]:
     """The arguments of a small training."""
     return [
         *("trainer=cpu", "data=idx", f"data.root={idx_root}", "latent=4", "batch_size=8", "steps_per_execution=2"),
-        *("examples=1", "trainer.max_epochs=2", *more),
+        *("figures=false", "trainer.max_epochs=2", *more),
     ]
 
 
