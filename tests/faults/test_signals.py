@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[byte
         (signal.SIGINT, ManySteps, "on_train_epoch_end", 1),
         (signal.SIGTERM, torch, "save", 2),
         (signal.SIGINT, files, "_sync_folder", 5),
-        (signal.SIGTERM, training, "test_scores", 1),
+        (signal.SIGTERM, training, "report", 1),
     ],
     ids=["first step", "step", "validation", "last validation", "epoch's end", "checkpoint", "its rename", "test"],
 )

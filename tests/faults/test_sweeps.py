@@ -81,7 +81,7 @@ def test_a_job_that_fails_or_exits_or_is_killed_stops_no_other_and_is_no_success
     assert training.status() == 1
     assert done(tmp_path) == ["job_0", "job_2"]
     told = training.said.index(f"error: job_1: {reason}\n")
-    assert told < training.said.index("checkpoints, metrics, results and figures: " + str(tmp_path / "sweep" / "job_2"))
+    assert told < training.said.index("checkpoints, metrics, results: " + str(tmp_path / "sweep" / "job_2"))
     assert training.said.endswith(f"error: 1 of the jobs failed\n  job_1: {reason}\n")
     assert recorded(tmp_path, "job_1") == (status, reason)
     assert not list(tmp_path.rglob(".failed*"))
