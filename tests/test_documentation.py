@@ -50,7 +50,7 @@ def test_a_checkpoint_is_used_as_it_is_written(page: str, run: Run) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*number of training batches")
-@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`")
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`", "ignore:.*`tensorboardX` has been removed")
 def test_the_page_on_extending_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = tmp_path / "data" / "FashionMNIST" / "raw"  # so that torchvision downloads nothing
     raw.mkdir(parents=True)

@@ -93,7 +93,7 @@ def model_titles(models: Models) -> dict[str, str]:
 
 def level_name(noise: Noise) -> str:
     """What the level of a process is called; one that has none is tested as it was trained, at strength 1."""
-    return noise.level or "strength"
+    return noise.level or "strength (as trained: 1)"
 
 
 def make_conditions(settings: config.Evaluate, models: Models) -> list[Condition]:
