@@ -268,6 +268,8 @@ def write_broken(folder: Path) -> dict[str, str]:
     (folder / "enormous.png").write_bytes(png_header(50_000, 20_000))
     (folder / "large.png").write_bytes(png_header(10_000, 9_000))
     image.save(folder / "photo.gif")
+    image.save(folder / "raw.nef", "TIFF", tiffinfo={254: 1, 330: 8})
+    (folder / "raw.CR3").write_bytes(b"no image")
     image.save(folder / "gif.png", format="GIF")
     image.save(folder / "animated.png", save_all=True, append_images=[image.rotate(90)])
     image.save(folder / "pages.tif", save_all=True, append_images=[image, image])
@@ -282,11 +284,13 @@ def write_broken(folder: Path) -> dict[str, str]:
         "cut-idx3-ubyte.gz": "not a whole gzip file",
         "enormous.png": "is enormous",
         "large.png": "is enormous, 10000x9000; at most 67,108,864 pixels can be read",
+        "raw.nef": "is a camera's raw file, or begins with a preview of its picture; export it as PNG or JPEG",
+        "raw.CR3": "holds no PNG, JPEG, BMP or TIFF image",
         "photo.gif": "holds no PNG, JPEG, BMP or TIFF image",
         "gif.png": "holds no PNG, JPEG, BMP or TIFF image",
         "animated.png": "holds 2 frames; give them as single images",
         "pages.tif": "holds 3 frames; give them as single images",
-        "float.tif": "has 32 bits a pixel, of unknown range; give 8 or 16",
+        "float.tif": "is a TIFF whose pixels cannot be read (32-bit float grey); save it as PNG",
         "gone.png": "cannot be read (No such file or directory)",
     }
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
 
 IDX = b"\0\0\x08\x03"  # how images in the MNIST format begin: bytes, in three dimensions
-UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2")  # reported as skipped, not silently passed over
+RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
+UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
 NAMED = 3  # how many files a note names
 
 
