@@ -166,7 +166,7 @@ BCE = {  # of one draw of the noise; others give 0.0005 more or less at sigma 2,
 
 @pytest.mark.skipif("DAE_TEST_DATA" not in os.environ, reason="needs the reference images: set DAE_TEST_DATA")
 def test_floors_and_ceilings_of_the_reference_images() -> None:
-    train, test = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
+    train, test, _ = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
     methods = make_methods(list(FLOORS), {})
     for sigma in (0.5, 1, 2, 4, 6):
         for method in methods:

@@ -22,7 +22,8 @@ class ImageDataModule(LightningDataModule):
         source: where the images come from.
         batch_size: images per optimiser step.
         steps_per_execution: optimiser steps, and so batches, per Lightning step; the name is from Keras.
-        val_size: training images held out for validation, by default a twelfth of them.
+        val_size: training images held out for validation; by default the source's own validation images if it has
+            any, otherwise a twelfth.
         seed: determines the order of the training images in every epoch.
         split_seed: determines which training images are held out.
 
@@ -55,7 +56,11 @@ class ImageDataModule(LightningDataModule):
         """Read the images, once, and hold out `val_size` of the training images."""
         if hasattr(self, "test"):
             return
-        train, self.test = self.source.load()
+        splits = self.source.load()
+        train, self.test = splits.for_training(), splits.test
+        if splits.val is not None and self.val_size is None:
+            self.train, self.val = splits.train, splits.val
+            return
         val_size = len(train.images) // 12 if self.val_size is None else self.val_size
         if val_size >= len(train.images):
             raise ConfigError(f"data.val_size={val_size}: must be less than the {len(train.images)} training images")

@@ -98,7 +98,7 @@ class IdxFolder:
         """Read both splits: images `(N, H, W)` uint8, labels `(N,)` int64."""
         self.prepare()
         splits = Splits(self._read("train"), self._read("t10k"))
-        train, test = (tuple(split.images.shape[1:]) for split in splits)
+        train, test = (tuple(split.images.shape[1:]) for split in (splits.train, splits.test))
         if train != test:
             raise DataError(f"{self._file('t10k', 'images')}: images of {test}, but the training images are of {train}")
         return splits

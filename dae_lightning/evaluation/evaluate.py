@@ -125,7 +125,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     conditions = make_conditions(settings, models)
     methods = make_methods(settings.methods, models)
     data = settings.data or recorded_data(checkpoints)
-    train, test = load_images(data, models)
+    images = load_images(data, models)
+    train, test = images.for_training(), images.test  # with those that a run held out: they chose its checkpoint
     test = ImageSet(test.images[: settings.limit], None if test.labels is None else test.labels[: settings.limit])
     seed = settings.eval_seed
 

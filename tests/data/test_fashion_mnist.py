@@ -132,7 +132,7 @@ def refusal(root: Path) -> str:
 
 
 def assert_whole(root: Path, train_count: int = 600, test_count: int = 100) -> None:
-    train, test = FashionMnist(root).load()
+    train, test, _ = FashionMnist(root).load()
     for split, count in (train, train_count), (test, test_count):
         assert split.images.dtype == torch.uint8
         assert split.images.shape == (count, 28, 28)
