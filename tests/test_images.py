@@ -138,6 +138,19 @@ def test_mnist_files_come_back_as_such_and_labels_are_passed_over(
     assert ((tmp_path / "out" / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
 
 
+@pytest.mark.parametrize("shape", [(3, 1, HEIGHT, WIDTH), (3, HEIGHT, WIDTH, 1)])
+@pytest.mark.parametrize("name", ["train-images.idx3-ubyte", "renamed.dat"])
+def test_mnist_files_with_a_channel_keep_their_shape(
+    folder: Path, tmp_path: Path, called: Denoise, model: Denoiser, name: str, shape: tuple[int, ...]
+) -> None:
+    pictures = torch.from_numpy(np.stack([grey(number) for number in range(3)]))
+    write_idx(folder / name, pictures.view(shape))
+    assert called()[1] == ""
+    result = read_idx(tmp_path / "out" / name)
+    assert result.shape == shape
+    assert (result.view(pictures.shape).int() - model(pictures).int()).abs().max() <= 1
+
+
 def test_the_same_packed_images_are_the_same_bytes(tmp_path: Path) -> None:
     values = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
     for name in ("a.gz", "b.gz", "plain"):

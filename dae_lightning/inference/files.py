@@ -20,7 +20,7 @@ from dae_lightning.errors import CheckpointError, ConfigError, DataError
 if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
 
-IDX = b"\0\0\x08\x03"  # how images in the MNIST format begin: bytes, in three dimensions
+IDX = (b"\0\0\x08\x03", b"\0\0\x08\x04")  # how images in the MNIST format begin: bytes, in three or four dimensions
 RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
 UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
 NAMED = 3  # how many files a note names
@@ -118,20 +118,22 @@ def denoise_file(denoiser: "Denoiser", settings: config.Denoise, source: Path, t
     """
     import torch
 
-    from dae_lightning.data.idx import read_idx, write_idx
+    from dae_lightning.data.idx import grey, read_idx, write_idx
     from dae_lightning.randomness import derive
 
     # a function of the file's place in the folder, so that the noise does not depend on other files
     seed = derive(settings.seed, "files", str(target.relative_to(settings.output)))
     mode = mode_of(denoiser.model.input_shape)
     if not _is_picture(source) and _is_idx(source):
-        images = read_idx(source).numpy()
+        stored = read_idx(source)
+        images = grey(stored).numpy()
         if images.ndim != 3:
             raise DataError(f"holds {images.shape}, but images are (N, height, width)")
         if mode != "L":
             raise DataError("holds grey images, the model takes colour ones")
         notes: list[str] = []
-        write_idx(target, torch.from_numpy(_denoised(images, denoiser, settings, seed, notes)))
+        denoised = torch.from_numpy(_denoised(images, denoiser, settings, seed, notes))
+        write_idx(target, denoised.view(stored.shape))
         return len(images), notes
     image, format, notes = read_picture(source, mode)
     (denoised,) = _denoised(pixels(image)[None], denoiser, settings, seed, notes)
@@ -196,4 +198,4 @@ def _is_idx(file: Path) -> bool:
         return False
     except OSError:
         return True  # reading it again will report why it cannot be read
-    return head == IDX
+    return head in IDX
