@@ -54,9 +54,8 @@ def _run_or_job(cfg: DictConfig) -> float:
     try:
         return _job(cfg, folder) if several else _train(cfg, folder)
     except (Exception, SystemExit, Interrupted) as error:
-        with suppress(OSError):  # an empty run folder, and an empty folder of the day
+        with suppress(OSError):  # a job's folder that holds nothing
             folder.rmdir()
-            folder.parent.rmdir()
         if not several and isinstance(error, (UserError, OSError)):  # or Hydra prints a line of its own
             sys.exit(f"error: {one_line(error, config.Train)}")
         # Ctrl-C ends the sweep, but no worker at once, while other jobs save; submitit exits to requeue a job
@@ -151,13 +150,12 @@ def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path
     from dae_lightning.training import resume as resuming
     from dae_lightning.training import run as training
 
+    files: dict[str, Any] = {"config": _plain(cfg)}
     if checkpoint is None:
-        _record(folder, hydra=HydraConfig.instance().cfg, overrides=list(HydraConfig.get().overrides.task))
-        _record(folder, config=_plain(cfg))
-        return training.train(settings, folder)
-    if not Path(settings.resume or "").is_file():  # a named file is resumed, or none
+        files |= {"hydra": HydraConfig.instance().cfg, "overrides": list(HydraConfig.get().overrides.task)}
+    elif not Path(settings.resume or "").is_file():  # a named file is resumed, or none
         checkpoint = resuming.newest_intact(checkpoint)
-    return training.train(settings, folder, checkpoint, lambda: _record(folder, config=_plain(cfg)))
+    return training.train(settings, folder, checkpoint, lambda: _record(folder, files))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -167,8 +165,8 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()} | {"resume": None}
 
 
-def _record(folder: Path, **files: object) -> None:
-    """Write files in `.hydra/`, from which a run is resumed: at its start, and again once it is really resumed.
+def _record(folder: Path, files: dict[str, Any]) -> None:
+    """Write files in `.hydra/`, from which a run is resumed, with every checkpoint: there is none to resume before.
 
     (Hydra would write them before the settings are checked and the folder is known to be free, and unresolved.)
     """

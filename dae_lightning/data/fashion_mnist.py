@@ -18,6 +18,7 @@ from torchvision.datasets.utils import check_integrity
 from dae_lightning.data.idx import IdxFolder, read_idx
 from dae_lightning.data.splits import Splits
 from dae_lightning.errors import DataError
+from dae_lightning.files import making
 from dae_lightning.locks import sole_use
 
 SHAPES = {
@@ -51,8 +52,7 @@ class FashionMnist:
         if (fault := self._fault()) is None:
             return
         try:
-            self.raw.mkdir(parents=True, exist_ok=True)
-            with sole_use(self.raw.parent, wait=True):
+            with sole_use(self.raw.parent, wait=True), making(self.raw):
                 if self._fault():  # else another process has just downloaded it
                     self._fetch()
         except (OSError, RuntimeError, HTTPException) as problem:
