@@ -19,7 +19,7 @@ from dae_lightning import config, plugins
 from dae_lightning.cli import hydra_app
 from dae_lightning.cli.hydra_app import checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
-from dae_lightning.errors import ConfigError, LostRankError, UserError
+from dae_lightning.errors import ConfigError, LostRankError, UserError, escape_on_stdout, printable
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
@@ -235,6 +235,7 @@ def summarize() -> None:
     if len(arguments) != 1:
         sys.exit("error: give one sweep's folder: dae-summarize SWEEP_DIR")
     stop_at_once()
+    escape_on_stdout()
     try:
         plugins.load(modules)
         summary.summarize(Path(arguments[0]).expanduser())
@@ -244,4 +245,4 @@ def summarize() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # a closed pipe has no name
-        sys.exit(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}")
+        sys.exit(f"error: {f'{printable(error.filename)}: {error.strerror}' if error.filename else error}")

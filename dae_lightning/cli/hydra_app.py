@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins, schema
 from dae_lightning.cli.run_folders import find_run
-from dae_lightning.errors import CheckpointError, ConfigError, UserError
+from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stop_at_once
 from dae_lightning.training.ranks import Rank, by_torchrun
 
@@ -42,6 +42,7 @@ def one_line_errors(kind: type) -> Iterator[None]:
     """Turn a user's mistake into one line and exit status 1, and a signal into the status that a shell expects."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing the error in its own way
     stop_at_once()
+    escape_on_stdout()
     try:
         plugins.load(plugins.named_in(sys.argv[1:]))
         yield
@@ -217,7 +218,7 @@ def one_line(error: BaseException, kind: type) -> str:
         return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
     if isinstance(error, OSError) and error.filename:
         place = ("hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir") if kind is config.Train else "output"
-        return f"{error.filename}: {error.strerror}; {place}=PATH puts the output elsewhere"
+        return f"{printable(error.filename)}: {error.strerror}; {place}=PATH puts the output elsewhere"
     return text
 
 

@@ -15,7 +15,7 @@ from PIL.Image import Resampling
 
 from dae_lightning import config
 from dae_lightning.data.pictures import FORMATS, Bytes, mode_of, picture, pixels, read_picture, write_picture
-from dae_lightning.errors import CheckpointError, ConfigError, DataError
+from dae_lightning.errors import CheckpointError, ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
@@ -87,7 +87,7 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
         try:
             count, remarks = denoise_file(denoiser, settings, source, target)
         except DataError as error:
-            skipped[source] = str(error).removeprefix(f"{source}: ")
+            skipped[source] = str(error).removeprefix(f"{printable(source)}: ")
             continue
         except OSError as error:
             skipped[source] = f"cannot be written ({error.strerror or error})"
@@ -97,14 +97,14 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
             notes[note].append(source)
 
     files = len(images.targets) + len(images.skipped)
-    print(f"{done:,} images in {files - len(skipped):,} files denoised, in {settings.output}")
+    print(f"{done:,} images in {files - len(skipped):,} files denoised, in {printable(settings.output)}")
     for note, names in notes.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        print(f"note: {note}: {', '.join(map(str, names[:NAMED]))}{more}")
+        print(f"note: {note}: {', '.join(map(printable, names[:NAMED]))}{more}")
     if images.passed_over:
         print(f"passed over: {images.passed_over:,} files that are not images")
     for name, reason in skipped.items():
-        print(f"skipped: {name} {reason}")
+        print(f"skipped: {printable(name)} {reason}")
     if skipped:
         raise DataError(f"{len(skipped):,} of {files:,} files skipped, as listed above")
 
