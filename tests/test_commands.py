@@ -62,7 +62,10 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["latnt=3"], "latnt: no such key; did you mean latent?"),
+        (["latnt=3"], "latnt: no such key; did you mean latent? (--help explains the keys)\n"),
+        (["zzz=3"], "zzz: no such key; --help explains the keys\n"),
+        (["+zzz=3"], "zzz=3: no such key; --help explains the keys\n"),
+        (["epochs=3"], "epochs: no such key; did you mean trainer.max_epochs?"),
         (["noise.sgma=3"], "noise.sgma: no such key; did you mean noise.sigma?"),
         (["sigma=3"], "sigma: no such key; did you mean noise.sigma?"),
         (["+latnt=3"], "latnt=3: no such key; did you mean latent?"),

@@ -210,7 +210,7 @@ def one_line(error: BaseException, kind: type) -> str:
             return f"{key}: not set so far; add it with a plus: +{key}=..."
         if key in known:
             return f"{key}: not a key of the chosen {group}; another {group} has it (see --help)"
-        return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
+        return f"{key}: no such key; {schema.nearest_key(key, known | {k.split('.')[0] for k in known})}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; {schema.nearest(choice, error.options)}"
