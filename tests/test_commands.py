@@ -220,10 +220,16 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
 
 
 def test_folder_names_hold_no_separator_and_fit_any_file_system() -> None:
-    assert _folder_name("data.root=../a b,latent=3") == "data.root=.._a_b,latent=3"
-    names = {_folder_name(f"data.root={'x' * 300}{i}") for i in range(3)}
+    assert _folder_name("latent=3,optim.lr=1e-3") == "latent=3,optim.lr=1e-3"
+    assert _folder_name("data.root='../a b',latent=3").startswith("data.root=.._a_b,latent=3-")
+    names = {_folder_name(f"data.root={'写' * 300}{i}") for i in range(3)}
     assert len(names) == 3
-    assert max(map(len, names)) <= 200
+    assert max(len(name.encode()) for name in names) <= 200
+
+
+def test_different_jobs_never_share_a_folders_name() -> None:
+    overrides = ["a/b", "a_b", "a//b", "a b", "'a b'", "写", "真", "x,latent=3", "'x,latent=3'", "x" * 300, "x" * 301]
+    assert len({_folder_name(f"data.root={root}") for root in overrides}) == len(overrides)
 
 
 def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:

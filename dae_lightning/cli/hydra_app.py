@@ -223,9 +223,12 @@ def one_line(error: BaseException, kind: type) -> str:
 
 
 def _folder_name(overrides: str) -> str:
-    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
-    name = re.sub(r"[^\w.,=+-]+", "_", overrides)
-    return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system.
+
+    Where that leaves something out, a hash of the whole keeps the names of different jobs apart.
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides.replace("'", ""), flags=re.ASCII)[:180]
+    return name if name == overrides else f"{name}-{zlib.crc32(overrides.encode()):08x}"
 
 
 def _evaluation_folder(checkpoint: object, otherwise: str) -> str:

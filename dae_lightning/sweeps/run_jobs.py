@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -53,6 +54,10 @@ class OwnFolder(Callback):
         except OSError:
             return  # the sweeper meets it too, and reports it
         RELAY.sweep = folder
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        if not any(override.key_or_group == "data.root" and override.is_sweep_override() for override in overrides):
+            # a long path that is the same for all tells nothing in the name of a job's folder
+            config.hydra.overrides.hydra.insert(0, "hydra.job.config.override_dirname.exclude_keys=[data.root]")
         launcher = config.hydra.launcher
         if "submitit" not in launcher._target_:  # its jobs are not children of this process
             RELAY.listen(*SIGNALS)
