@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
 from dae_lightning.cli import hydra_app
+from dae_lightning.cli.arguments import pasteable
 from dae_lightning.cli.hydra_app import checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError, escape_on_stdout, printable
@@ -98,8 +99,8 @@ def _train(cfg: DictConfig, folder: Path) -> float:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
         if isinstance(stop, LostRankError):
-            raise LostRankError(f"{stop}; continue with resume={folder}") from None
-        raise Interrupted(stop.signum, f"; everything is saved, continue with resume={folder}") from None
+            raise LostRankError(f"{stop}; continue with {pasteable('resume', folder)}") from None
+        raise Interrupted(stop.signum, f"; everything is saved, continue with {pasteable('resume', folder)}") from None
 
 
 def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:

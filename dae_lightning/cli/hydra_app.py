@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins, schema
+from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stop_at_once
@@ -43,18 +44,23 @@ def one_line_errors(kind: type) -> Iterator[None]:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing the error in its own way
     stop_at_once()
     escape_on_stdout()
+    sys.argv[1:] = map(with_paths_quoted, sys.argv[1:])
     try:
         plugins.load(plugins.named_in(sys.argv[1:]))
         yield
     except Interrupted as stop:
         # with submitit no signal is passed on: the jobs handed to SLURM continue
-        again = f"; continue with the same command and hydra.sweep.dir={RELAY.sweep}"
-        print(f"{stop}{again if RELAY.sweep and ';' not in str(stop) else ''}", file=sys.stderr)
+        again = _same_sweep(RELAY.sweep) if RELAY.sweep and ";" not in str(stop) else ""
+        print(f"{stop}{again}", file=sys.stderr)
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
     except BrokenExecutor:
-        sys.exit(f"error: a worker was killed; continue with the same command and hydra.sweep.dir={RELAY.sweep}")
+        sys.exit(f"error: a worker was killed{_same_sweep(RELAY.sweep or Path())}")
+
+
+def _same_sweep(folder: Path) -> str:
+    return f"; continue with the same command and {pasteable('hydra.sweep.dir', folder)}"
 
 
 def settings_from_command_line(command: str, kind: type[Settings]) -> Settings:
@@ -71,10 +77,10 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
     Raises:
         CheckpointError: there is no such run, no checkpoint in it, or an override changes more than a single key.
     """
-    said = [argument.removeprefix("resume=") for argument in sys.argv if argument.startswith("resume=")]
-    place = said[-1] if said else ""
-    several = multirun_asked_for()
-    if place in ("", "null", "auto") or (place == "last" and not several):
+    said = [argument for argument in sys.argv if argument.startswith("resume=")]
+    value = OverridesParser.create().parse_override(said[-1]).value() if said else None
+    place, several = "" if value is None else str(value), multirun_asked_for()
+    if place in ("", "auto") or (place == "last" and not several):
         return None
     if several:  # whose jobs are resumed anyway
         raise CheckpointError(f"resume={place}: resumes a single run; leave out -m")
@@ -90,7 +96,7 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
         if key.startswith("hydra."):
             raise CheckpointError(f"{override}: a run is resumed in its own folder; leave this out")
     overrides = [override for override in overrides if not override.startswith("resume=")]
-    overrides.append(f"resume={_quoted(folder if Path(place).expanduser().is_dir() else checkpoint)}")
+    overrides.append(f"resume={quoted(str(folder if Path(place).expanduser().is_dir() else checkpoint))}")
     return _composed(folder / ".hydra", "config", overrides, show), folder
 
 
@@ -235,11 +241,6 @@ def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
     """Where the results go that `output` does not place: beside a run's own, or `otherwise`."""
     in_a_run = isinstance(checkpoint, str) and Path(checkpoint).is_dir()
     return f"{checkpoint}/evaluation" if in_a_run else otherwise
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of Hydra's override grammar, in which `=` and `,` mean something."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # at import: the workers of a launcher run no command
