@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
+from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
 from dae_lightning.schema import make, register
@@ -18,6 +19,8 @@ from dae_lightning.schema import make, register
 
 class Noise(Part):
     """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode.
+
+    It is the identity in an export too: `LightningModule.to_onnx` leaves a model in the mode in which it is.
 
     One of your own has a `kind`, hands its parameters to `super().__init__`, and overrides `corrupt`.
     """
@@ -33,7 +36,7 @@ class Noise(Part):
         raise NotImplementedError
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.corrupt(clean, generator) if self.training else clean
+        return self.corrupt(clean, generator) if self.training and not torch.compiler.is_exporting() else clean
 
     def at(self, level: float) -> "Noise":
         """This process at another level; itself, where it has none."""
@@ -134,6 +137,8 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def make_noise(settings: Mapping[str, Any]) -> Noise:
     """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"noise={settings!r:.80}: must be a noise, such as GaussianNoise(sigma=2), or its settings")
     noise: Noise = make("noise", settings)
     return noise
 
