@@ -64,6 +64,7 @@ STOCK_WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
     "ignore:.*number of training batches",
     "ignore:.*have no `val_dataloader`",
+    "ignore:.*`tensorboardX` has been removed",
 )
 
 

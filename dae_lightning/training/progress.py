@@ -43,10 +43,8 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar.disable:
-            model: Any = pl_module
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            metrics["train/loss"] = model.epoch_loss  # the model logs it after this hook
-            text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+            metrics = trainer.callback_metrics
+            text = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics)
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
