@@ -265,6 +265,14 @@ def test_no_two_training_batches_have_the_same_noise_even_when_gradients_accumul
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(noise.added, again.added, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:.*in eval mode")
+def test_a_model_in_evaluation_mode_as_one_that_was_loaded_still_trains_with_noise() -> None:
+    noise = Recorder()
+    trainer(max_epochs=1).fit(model(noise=noise).eval(), loader(10))
+    assert len(noise.added) == 5
+    assert all(added.std() > 1.5 for added in noise.added)
+
+
 def test_ranks_draw_noise_of_their_own() -> None:
     first, second = (model().noise_generator(rank).initial_seed() for rank in (0, 1))
     assert first != second

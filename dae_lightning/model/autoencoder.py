@@ -119,7 +119,8 @@ class DenoisingAutoencoder(LightningModule):
         clean = self.images_of(batch)
         if batch_idx == 0:
             check_clean(clean)
-        noisy = self.noise(clean, self.noise_generator(self.global_rank))
+        # not noise(clean): a loaded model may be in evaluation mode, which Lightning keeps
+        noisy = self.noise.corrupt(clean, self.noise_generator(self.global_rank))
         loss = self.loss(noisy, clean)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(clean), sync_dist=True)
         return loss

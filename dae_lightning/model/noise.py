@@ -55,7 +55,8 @@ class Noise(Part):
 class GaussianNoise(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped.
 
-    `mean` and `sigma` >= 0 are in units of the [0, 1] pixel range; the defaults are the notebook's.
+    `mean` and `sigma` >= 0, in the order of torch.normal, are in units of the [0, 1] pixel range. The defaults are
+    those of the notebook's layer; its experiments use sigma 2 and 6.
     """
 
     kind = "gaussian"

@@ -115,7 +115,7 @@ class ManySteps(DenoisingAutoencoder):
         take_step, first_step, losses = self._take_step(optimizer), self.batches_seen, []
         for images in batches[: self.steps_left()]:
             clean = as_float(images)
-            losses.append(take_step(self.noise(clean, self.noise_generator()), clean))
+            losses.append(take_step(self.noise.corrupt(clean, self.noise_generator()), clean))
             if schedule is not None:
                 schedule.step()
         self.trainer.should_stop |= self.steps_left() == 0
