@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -337,3 +338,51 @@ def test_a_run_is_put_to_use_and_leaves_nothing_else_behind(tool: Command, tmp_p
     assert written.returncode == 0, written.stderr
     assert "model.pt2: agrees with the model" in written.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"run", "photos", "denoised", "model.pt2"}
+
+
+def interrupted(program: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A program that sends itself SIGINT somewhere; modules in `cwd` come first."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(cwd), str(TRAIN.parent)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.5)\n"
+
+
+@pytest.mark.parametrize("command", ["train", "denoise", "evaluate", "export", "summarize"])
+def test_ctrl_c_before_a_command_has_begun_is_no_traceback(tmp_path: Path, command: str) -> None:
+    """It comes within the first import that takes time."""
+    (tmp_path / "hydra.py").write_text(CTRL_C)
+    stopped = interrupted(f"from dae_lightning.cli.main import {command}; {command}()", cwd=tmp_path)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_within_a_later_import_waits_for_its_end(tmp_path: Path) -> None:
+    """Libraries answer an import that is broken off with errors of their own."""
+    (tmp_path / "slow.py").write_text(f"{CTRL_C}print('imported')\n")
+    program = "from dae_lightning.cli.main import train; train()"
+    stopped = interrupted(program, "plugins=[slow]", "data.root=nowhere", cwd=tmp_path)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "imported\n", "stopped by SIGINT\n")
+
+
+def test_ctrl_c_after_the_last_line_of_a_command_is_no_traceback(tmp_path: Path) -> None:
+    program = (
+        "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "from dae_lightning.cli.main import train; train()"
+    )
+    ended = interrupted(program, "--help", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_every_program_starts_where_ctrl_c_is_handled_first() -> None:
+    scripts = (TRAIN.parent / "pyproject.toml").read_text().split("[project.scripts]")[1].split("\n\n")[0].split()
+    assert [place for place in scripts if "dae_lightning" in place] == [
+        f'"dae_lightning.cli.main:{name}"' for name in ("train", "denoise", "evaluate", "export", "summarize")
+    ]
+    assert "from dae_lightning.cli.main import train\n" in TRAIN.read_text()

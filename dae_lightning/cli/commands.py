@@ -23,7 +23,7 @@ from dae_lightning.cli.run_folders import find_checkpoint, to_resume
 from dae_lightning.errors import ConfigError, LostRankError, UserError, escape_on_stdout, printable
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
-from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, STOP, Interrupted, stopping_at_once
 from dae_lightning.sweeps import run_jobs, summary
 from dae_lightning.sweeps.jobs import Job, folder_of
 from dae_lightning.sweeps.sweep import read_sweep
@@ -235,11 +235,11 @@ def summarize() -> None:
     arguments = [argument for argument in arguments if not argument.startswith("plugins=")]
     if len(arguments) != 1:
         sys.exit("error: give one sweep's folder: dae-summarize SWEEP_DIR")
-    stop_at_once()
     escape_on_stdout()
     try:
-        plugins.load(modules)
-        summary.summarize(Path(arguments[0]).expanduser())
+        with stopping_at_once():
+            plugins.load(modules)
+            summary.summarize(Path(arguments[0]).expanduser())
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.status)

@@ -26,7 +26,7 @@ from dae_lightning import config, plugins, schema
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
-from dae_lightning.signals import RELAY, Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
 from dae_lightning.training.ranks import Rank, by_torchrun
 
 Settings = TypeVar("Settings")
@@ -42,12 +42,12 @@ LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-laun
 def one_line_errors(kind: type) -> Iterator[None]:
     """Turn a user's mistake into one line and exit status 1, and a signal into the status that a shell expects."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing the error in its own way
-    stop_at_once()
     escape_on_stdout()
     sys.argv[1:] = map(with_paths_quoted, sys.argv[1:])
     try:
-        plugins.load(plugins.named_in(sys.argv[1:]))
-        yield
+        with stopping_at_once():
+            plugins.load(plugins.named_in(sys.argv[1:]))
+            yield
     except Interrupted as stop:
         # with submitit no signal is passed on: the jobs handed to SLURM continue
         again = _same_sweep(RELAY.sweep) if RELAY.sweep and ";" not in str(stop) else ""
