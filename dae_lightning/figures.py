@@ -111,10 +111,7 @@ class Examples:
             "reconstruction\nof the original": model(clean),
         }
         model.train(training)
-        settings = model.noise.settings()
-        kind = str(settings.pop("kind")).replace("_", " ")
-        values = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-        return examples_figure(rows, f"{title}; {kind} noise, {values}")
+        return examples_figure(rows, f"{title}; {model.noise.title()}")
 
 
 def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:

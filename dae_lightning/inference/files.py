@@ -98,6 +98,9 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
 
     files = len(images.targets) + len(images.skipped)
     print(f"{done:,} images in {files - len(skipped):,} files denoised, in {printable(settings.output)}")
+    noise = denoiser.model.noise
+    clipped = "" if settings.corrupt or noise.in_range else "; 8-bit pictures hold clipped noise, which it never saw"
+    print(f"the model was trained on {noise.title()}{clipped}")
     for note, names in notes.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         print(f"note: {note}: {', '.join(map(printable, names[:NAMED]))}{more}")

@@ -27,6 +27,7 @@ class Noise(Part):
 
     group = "noise"
     level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
+    in_range: ClassVar[bool] = False  # whether what it makes of images in [0, 1] lies there too
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`clean` (B, *input_shape) corrupted, in training and evaluation mode alike; same shape and dtype.
@@ -37,6 +38,11 @@ class Noise(Part):
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.corrupt(clean, generator) if self.training and not torch.compiler.is_exporting() else clean
+
+    def title(self) -> str:
+        """As in "gaussian noise, mean 0, sigma 2"."""
+        values = (f", {name} {getattr(self, name):g}" for name in self._parameter_names)
+        return f"{self.kind.replace('_', ' ')} noise{''.join(values)}"
 
     def at(self, level: float) -> "Noise":
         """This process at another level; itself, where it has none."""
@@ -106,6 +112,7 @@ class MaskingNoise(Noise):
 
     kind = "masking"
     level = "probability"
+    in_range = True
     probability: float
 
     def __init__(self, probability: float) -> None:
@@ -121,6 +128,7 @@ class SaltAndPepperNoise(Noise):
 
     kind = "salt_and_pepper"
     level = "probability"
+    in_range = True
     probability: float
 
     def __init__(self, probability: float) -> None:
