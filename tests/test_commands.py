@@ -15,7 +15,7 @@ from PIL import Image
 
 from dae_lightning import schema
 from dae_lightning.cli.hydra_app import CONF, _evaluation_folder, _folder_name
-from dae_lightning.config import Denoise, Evaluate, Export, Train
+from dae_lightning.config import Denoise, Evaluate, Export, Train, Trainer
 from tests.conftest import Run
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -52,6 +52,8 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     ]
     keys = [key for key in explained if " " not in key]
     assert {"latent", "noise.sigma", "data.root", "resume"} <= set(keys) <= schema.keys(Train)
+    with_a_plus = {name for name, field in Trainer.model_fields.items() if not field.is_required()} - {"strategy"}
+    assert not [flag for flag in with_a_plus if flag not in shown.stdout]
 
 
 def test_the_configuration_is_shown_without_torch(command: Command) -> None:
@@ -71,7 +73,8 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["sigma=3"], "sigma: no such key; did you mean noise.sigma?"),
         (["+latnt=3"], "latnt=3: no such key; did you mean latent?"),
         (["+trainer.limit_train_batchs=3"], "did you mean trainer.limit_train_batches?"),
-        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: no such key"),
+        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: not a flag of this command; train a Denois"),
+        (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches: not a flag of this command; train a"),
         (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
         (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
         (["trainer.limit_train_batches=3"], "add it with a plus: +trainer.limit_train_batches=..."),

@@ -212,6 +212,8 @@ def one_line(error: BaseException, kind: type) -> str:
     if unknown and not unknown[1].startswith("hydra"):
         key, known = unknown[1], schema.keys(kind)
         group = key.split(".")[0]
+        if group == "trainer" and key.removeprefix("trainer.") in config.OTHER_FLAGS:
+            return f"{key}: {config.REMEDY}"
         if key in known and group == "trainer":
             return f"{key}: not set so far; add it with a plus: +{key}=..."
         if key in known:
