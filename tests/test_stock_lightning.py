@@ -332,9 +332,9 @@ def test_noise_stays_noise_when_an_ordinary_validation_loader_shuffles(kind: typ
     deviations: list[float] = []
     images = (torch.arange(20) % 2).float().view(-1, 1, 1).expand(20, 28, 28)  # black or white: no two noises alike
     labels = torch.zeros(20, dtype=torch.int64)
-    noted, fit = Noted((28, 28), 8, GaussianNoise(sigma=0.1)), trainer()
-    for _ in range(4):
-        fit.validate(noted, DataLoader(TensorDataset(images, labels), 10, shuffle=True), verbose=False)
+    shuffled = DataLoader(TensorDataset(images, labels), 10, shuffle=True)
+    fit = trainer(max_epochs=4, num_sanity_val_steps=0)
+    fit.fit(Noted((28, 28), 8, GaussianNoise(sigma=0.1)), DataLoader([(images,)], batch_size=None), shuffled)  # type: ignore[arg-type]
     assert deviations == pytest.approx([0.1] * 8, rel=0.05)
 
 
