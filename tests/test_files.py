@@ -73,7 +73,7 @@ def test_files_of_any_name_are_denoised_or_named_and_nothing_but_text_reaches_th
         denoise(settings, tmp_path / "model.ckpt", find_images(settings.images, settings.output))
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(NAMES)
     said = raw.getvalue().decode(encoding)
-    assert said.count("\n") == 6
+    assert said.count("\n") == 7
     assert "\x1b" not in said
     assert "bad new\\nline.png holds no PNG" in said
     assert "bad f\\udcfcr.png holds no PNG" in said
