@@ -44,9 +44,9 @@ def end_by_the_next() -> None:
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    while frame is not None:
+    while signum == signal.SIGINT and frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            # an import that is broken off leaves half a module, on which libraries then fail: wait until it is done
+            # Ctrl-C while an import runs would leave half a module, on which libraries then fail: wait until it is done
             again = threading.Timer(0.1, os.kill, (os.getpid(), signum))
             again.daemon = True
             again.start()
