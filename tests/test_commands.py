@@ -202,7 +202,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     choice = command(f"resume={folder}", "trainer=gpu")
     assert "trainer=gpu: a run keeps the choices that it was started with" in choice.stderr
     moved = command(f"resume={folder}", "hydra.run.dir=elsewhere")
-    assert "hydra.run.dir=elsewhere: a run is resumed in its own folder" in moved.stderr
+    assert "hydra.run.dir='elsewhere': a run is resumed in its own folder" in moved.stderr
 
 
 @pytest.mark.slow
