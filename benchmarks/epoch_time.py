@@ -65,7 +65,7 @@ class Tiled:
         """Nothing."""
 
     def load(self) -> Splits:
-        train, test = IdxFolder(self.root).load()
+        train, test, _ = IdxFolder(self.root).load()
         size = IMAGES + HELD_OUT
         times = -(-size // len(train.images))
         return Splits(ImageSet(train.images.repeat(times, 1, 1)[:size], None), test)

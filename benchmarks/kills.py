@@ -1,10 +1,10 @@
-"""What a kill -9 costs: trainings killed at seeded moments and gone on with, against ones that nobody touched.
+"""What a kill -9 costs: trainings killed at seeded moments and resumed, against uninterrupted ones.
 
     python -m benchmarks.kills [KILLS]
 
 Half of the kills (200 in all) fall at random moments, the others on moments chosen for their danger; constant and
 one-cycle rates take turns. The training is small (15 optimiser steps an epoch, 5 epochs), its checkpoints are dense
-(every 3 steps, behind a chunk of 2). The claim: however often it was killed, a finished run differs in no bit of its
+(every 3 steps, after a chunk of 2). The claim: however often it was killed, a finished run differs in no bit of its
 weights, optimiser state, metrics and test results, and no kill costs more steps than lie between two checkpoints.
 """
 

@@ -51,7 +51,7 @@ class Clock(keras.callbacks.Callback):  # type: ignore[misc]
 def main(root: str, latent: int, sigma: float, seed: int, epochs: int, images: int | None = None) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(2)
     keras.utils.set_random_seed(seed)
-    train, test = (split.images.numpy().astype(np.float32) / 255 for split in IdxFolder(root).load())
+    train, test = (split.images.numpy().astype(np.float32) / 255 for split in IdxFolder(root).load()[:2])
     train = np.resize(train, (images or len(train), 28, 28))  # repeats them
     model, clock = notebook(latent, sigma), Clock()
     start = time.perf_counter()

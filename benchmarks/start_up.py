@@ -17,7 +17,7 @@ from pathlib import Path
 
 TRAIN = str(Path(__file__).parent.parent / "train.py")
 
-# train.py's two lines, in a process that ends behind the first step of the optimiser
+# train.py's two lines, in a process that ends after the first step of the optimiser
 FIRST_STEP = """
 import os, sys, threading, time
 from dae_lightning.cli.commands import train

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
+    from dae_lightning.data.fashion_mnist import FashionMnist
+    from dae_lightning.data.glyphs import Glyphs
+    from dae_lightning.data.idx import IdxFolder
+    from dae_lightning.data.image_folder import ImageFolder
     from dae_lightning.inference.denoiser import Denoiser
     from dae_lightning.model.autoencoder import DenoisingAutoencoder
     from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
@@ -12,19 +16,30 @@ if TYPE_CHECKING:
 __all__ = [
     "Denoiser",
     "DenoisingAutoencoder",
+    "FashionMnist",
     "GaussianNoise",
     "GaussianRange",
+    "Glyphs",
+    "IdxFolder",
     "ImageDataModule",
+    "ImageFolder",
     "MaskingNoise",
     "SaltAndPepperNoise",
+    "__version__",
 ]
+
+__version__: str
 
 _MODULES = {
     "Denoiser": "inference.denoiser",
     "DenoisingAutoencoder": "model.autoencoder",
+    "FashionMnist": "data.fashion_mnist",
     "GaussianNoise": "model.noise",
     "GaussianRange": "model.noise",
+    "Glyphs": "data.glyphs",
+    "IdxFolder": "data.idx",
     "ImageDataModule": "data.datamodule",
+    "ImageFolder": "data.image_folder",
     "MaskingNoise": "model.noise",
     "SaltAndPepperNoise": "model.noise",
 }
@@ -32,6 +47,12 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Import a module when its name is first used: torch and lightning take seconds (PEP 562)."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("dae_lightning")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

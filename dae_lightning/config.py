@@ -16,8 +16,17 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Batches = Count | Share  # a number of Lightning steps (chunks), or a share of them
 
 
+OTHER_FLAGS = (
+    *("accumulate_grad_batches", "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams"),
+    *("enable_checkpointing", "gradient_clip_algorithm", "gradient_clip_val", "limit_predict_batches", "logger"),
+    *("min_epochs", "min_steps", "model_registry", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs"),
+    *("sync_batchnorm", "use_distributed_sampler", "val_check_interval"),
+)
+REMEDY = "not a flag of this command; train a DenoisingAutoencoder with your own Trainer (docs/extending.md)"
+
+
 class Trainer(Settings):
-    """Lightning's Trainer flags; those left out here clash with what the project does itself.
+    """Lightning's Trainer flags; those left out here, OTHER_FLAGS, clash with what the project does itself.
 
     (Gradient clipping, accumulation and scaling (16-mixed) belong to automatic optimisation; checkpoints, loggers,
     callbacks and samplers are ours.)
@@ -45,6 +54,13 @@ class Trainer(Settings):
     num_sanity_val_steps: Size | None = None
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     strategy: Literal["ddp"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_another_trainer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (others := [key for key in values if key in OTHER_FLAGS]):
+            raise ConfigError(f"{others[0]}={values[others[0]]}: {REMEDY}")
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

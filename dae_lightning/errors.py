@@ -1,8 +1,28 @@
 """What a command tells its user in one line: the key or the file, what came, what would be right."""
 
+import sys
+from io import TextIOWrapper
+
+
+def printable(text: object) -> str:
+    """A text that may hold names of files, as a terminal may get it.
+
+    Line breaks and other control characters are escaped, and so are bytes that were no text.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def escape_on_stdout() -> None:
+    """From now on, characters that the encoding of stdout lacks are escaped there, as they are on stderr."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
 
 class UserError(Exception):
     """A mistake that the user can mend; commands print its text as one line, without a traceback."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(UserError, ValueError):

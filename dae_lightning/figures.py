@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -26,7 +25,7 @@ GREY = "#777777"  # of every method but models, told apart by their markers
 
 def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
     """Training and validation BCE per epoch; `rows` are those of metrics.csv."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()
     for key, label, colour in (
         ("train/loss", "training (noisy in, fresh noise)", TRAINING),
@@ -38,9 +37,9 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
             epochs, values = zip(*points, strict=True)
             axes.plot(epochs, values, label=label, color=colour, lw=1.8, marker="." if len(points) < 25 else None)
     axes.set(xlabel="epoch", ylabel="binary cross-entropy, mean over pixels")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # of one epoch there is one tick
     style(axes)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center")  # within the axes it might cover a point
     return figure
 
 
@@ -112,10 +111,7 @@ class Examples:
             "reconstruction\nof the original": model(clean),
         }
         model.train(training)
-        settings = model.noise.settings()
-        kind = str(settings.pop("kind")).replace("_", " ")
-        values = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-        return examples_figure(rows, f"{title}; {kind} noise, {values}")
+        return examples_figure(rows, f"{title}; {model.noise.title()}")
 
 
 def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:
@@ -126,8 +122,8 @@ def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:
     wall = montage(list(rows.values()))
     tile_height, tile_width = wall.shape[0] / len(rows), wall.shape[1] / len(next(iter(rows.values())))
     scale = 0.9 / tile_width  # inches per pixel
-    figure = Figure(figsize=(1.4 + scale * wall.shape[1], 0.5 + scale * wall.shape[0]), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(scale * wall.shape[1], scale * wall.shape[0]), dpi=120)
+    axes = figure.add_axes((0, 0, 1, 1))  # labels and title lie outside: they take the space that they need
     axes.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=11, color=INK)
     axes.set_yticks([(row + 0.5) * tile_height for row in range(len(rows))], list(rows), color=INK)
@@ -150,7 +146,12 @@ def montage(rows: Sequence[Tensor]) -> Tensor:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     with replacing(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        print_png(figure, file)
+
+
+def print_png(figure: Figure, file: IO[bytes]) -> None:
+    """Write a picture that is as large as what is drawn, so that no label is cut."""
+    figure.savefig(file, format="png", bbox_inches="tight")
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,13 @@ def curve_figure(curves: Mapping[str, Curve], level: str) -> Figure:
     """PSNR over the noise, by label; `level` is what the noise's level is called.
 
     An upright line, or a bar at the foot, marks where a model was trained. Curves that need not be `in_frame` may leave
-    it where they fall far below the others, so that these can be told apart.
+    it where they fall far below the others, so that these can be told apart; a note names those of which nothing is
+    left in it.
     """
-    figure = Figure(figsize=(8.4, 4.4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4), dpi=120)  # the legend lies outside and takes the space that it needs
     axes = figure.subplots()
     colours, markers = iter(MODEL_COLOURS), iter("x+.s^DvP<>")
+    outside = []
     framed = [dB for curve in curves.values() if curve.in_frame for _, dB in curve.points]
     framed = [dB for dB in framed if math.isfinite(dB)] or [0.0]
     bottom, top = min(framed) - 0.5, max(framed) + 1
@@ -187,13 +190,16 @@ def curve_figure(curves: Mapping[str, Curve], level: str) -> Figure:
                 axes.axvline(low, color=colour, alpha=0.6, lw=1.2, zorder=0)
             else:
                 axes.plot((low, high), (bottom, bottom), color=colour, alpha=0.6, lw=8, zorder=0)
-        else:
-            if max(values) < bottom:
-                label = f"{label} (below: {max(values):.0f} to {min(values):.0f} dB)"
+        elif any(bottom <= dB <= top for dB in values):
             axes.plot(levels, values, label=label, color=GREY, lw=1.2, marker=next(markers, "."), ms=6)
+        else:
+            ends = dict.fromkeys(f"{dB:.0f}" for dB in (min(values), max(values)))  # one where they are equal
+            outside.append(f"{label} ({' to '.join(ends)} dB)")
     axes.set_ylim(bottom, top)
     _level_axis(axes, [level for curve in curves.values() for level, _ in curve.points], level)
     axes.set_ylabel("PSNR in dB, mean over images")
+    if outside:
+        axes.set_xlabel(f"{axes.get_xlabel()}\nout of the frame: {', '.join(outside)}")
     style(axes)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return figure

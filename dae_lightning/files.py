@@ -11,6 +11,19 @@ PARTIAL = ".partial"
 
 
 @contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Make a folder and those it lies in; at the end, those that were made here and hold nothing are removed again."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for place in new:
+            with suppress(OSError):  # it holds something, or is gone
+                place.rmdir()
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `path` at the end; on an exception `path` stays as it was.
 
@@ -20,17 +33,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     # in the same folder, since a rename is atomic only within one file system; short, however long the name is
     temporary = path.with_name(f".{uuid4().hex}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)  # after closing: Windows replaces no open file
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with making(path.parent):
+            try:
+                with temporary.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)  # after closing: Windows replaces no open file
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(path.parent)
     except OSError as error:
         if error.errno is None:
             raise

@@ -1,6 +1,6 @@
 """The choices of the config groups and the parameters of each: names, types and ranges, declared here and only here.
 
-Free of torch, as all of the schema. The defaults stand in `conf/`, those of a class built in Python in its signature.
+Does not import torch. Defaults for the commands are in `conf/`; defaults in Python are in each class's signature.
 """
 
 from typing import Annotated, Literal

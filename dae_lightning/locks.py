@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout  # it comes with torch
 
 from dae_lightning.errors import FolderInUseError
+from dae_lightning.files import making
 
 ASKING = 0.2  # seconds, far longer than `is_held` holds a lock only to see whether it can
 
@@ -19,26 +20,33 @@ ASKING = 0.2  # seconds, far longer than `is_held` holds a lock only to see whet
 def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold the folder's lock; where another process holds it, `wait` as long as that lives, or refuse.
 
+    A folder that is as empty at the end as it was before, as after a start that failed, keeps no trace of it.
+
     Raises:
         FolderInUseError: names the holder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    path = folder / ".lock"
+    lock = FileLock(path)
     holder = folder / ".lock.holder"  # a file of its own: taking a lock may empty the lock's
-    try:
-        lock.acquire(timeout=ASKING)
-    except Timeout:
-        if not wait:
-            raise FolderInUseError(f"{folder}: in use by {_read(holder)}") from None
-        print(f"waiting for {_read(holder)} in {folder}", file=sys.stderr)
-        lock.acquire()
-    try:
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    with making(folder):
+        try:
+            lock.acquire(timeout=ASKING)
+        except Timeout:
+            if not wait:
+                raise FolderInUseError(f"{folder}: in use by {_read(holder)}") from None
+            print(f"waiting for {_read(holder)} in {folder}", file=sys.stderr)
+            lock.acquire()
+        try:
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            # while it is held: whoever waits for it then finds it without a name, and asks again. (Windows removes no
+            # open file; there the release removes it)
+            if os.name == "posix" and [*folder.iterdir()] == [path]:
+                path.unlink()
+            lock.release()
 
 
 def is_held(folder: Path) -> bool:

@@ -135,13 +135,29 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown key: the known one that looks most like it, or all of them."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like this one, as a question; or, where none does, all that are known.
+
+    Of keys the part after the last dot may suffice: `sigma` means `noise.sigma`, and `epochs` `trainer.max_epochs`.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(key, known, 1, 0.6)
-    # a key given without its group (`sigma`) means the one that ends so (`noise.sigma`)
-    close = close or [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    likeness = {one: max(_likeness(name, one), _likeness(_last(name), _last(one))) for one in known}
+    best = max(known, key=lambda one: (likeness[one], _likeness(name, one)))
+    return f"did you mean {best}?" if likeness[best] >= 0.6 else f"known: {', '.join(known)}"
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """The same of a command's keys, which are too many for one line."""
+    found = nearest(key, known)
+    return f"{found} (--help explains the keys)" if found.endswith("?") else "--help explains the keys"
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _last(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
 
 
 def keys(schema: type[Settings], prefix: str = "") -> set[str]:
@@ -183,9 +199,11 @@ def _one_line(errors: list[Any], kind: Any, value: Any, key: str) -> str:
     if first["type"] == "missing":
         return f"{where}: missing"
     if first["type"] == "extra_forbidden":
-        known = {f"{key}.{name}" for name in kind.model_fields} if key else keys(kind)
-        chosen = f" with {key}.kind={_brief(value['kind'])}" if key and "kind" in value else ""
-        return f"{where}={_brief(first['input'])}: no such key{chosen}; {nearest(where, known)}"
+        if not key:
+            return f"{where}={_brief(first['input'])}: no such key; {nearest_key(where, keys(kind))}"
+        chosen = f" with {key}.kind={_brief(value['kind'])}" if "kind" in value else ""
+        known = nearest(where, (f"{key}.{name}" for name in kind.model_fields))
+        return f"{where}={_brief(first['input'])}: no such key{chosen}; {known}"
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):  # ours: of a kind within, which is complete, or of several fields together
         return str(cause) if not where or str(cause).startswith(where) else f"{where}.{cause}"

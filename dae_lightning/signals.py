@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
@@ -28,12 +28,30 @@ def stop_at_once() -> None:
     _handle(_raise)
 
 
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """For a whole command: Interrupted would be shown with its traceback where nothing catches it any more."""
+    stop_at_once()
+    try:
+        yield
+    finally:
+        end_by_the_next()
+
+
 def end_by_the_next() -> None:
     """From now on a signal ends the process as it would any other."""
     _handle(signal.SIG_DFL)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
+    while signum == signal.SIGINT and frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            # Ctrl-C while an import runs would leave half a module, on which libraries then fail: wait until it is done
+            again = threading.Timer(0.1, os.kill, (os.getpid(), signum))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
     end_by_the_next()
     raise Interrupted(signum)
 

@@ -14,6 +14,8 @@ from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.training.run import train
 
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
+# before torch.export or ONNX: a first backward() after those starts threads, and no process forked later can train
+torch.ones(1, requires_grad=True).backward()
 
 Settings = Callable[..., config.Train]
 Run = Callable[..., Path]

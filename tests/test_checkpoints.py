@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from dae_lightning import DenoisingAutoencoder
+from dae_lightning import DenoisingAutoencoder, GaussianNoise
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.autoencoder import load_model
@@ -51,6 +52,21 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, con
     with pytest.raises(CheckpointError, match=f"{path}: damaged, or not a checkpoint") as error:
         load_model(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_whole_file_that_torch_refuses_is_not_called_damaged(tmp_path: Path) -> None:
+    model = DenoisingAutoencoder(6, 2, GaussianNoise())
+    state = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    torch.save(state | {"callbacks": {"mine": {"best": np.float64(0.3)}}}, tmp_path / "model.ckpt")
+    with pytest.raises(
+        CheckpointError, match=r"model.ckpt: cannot be loaded with weights_only=True \(.*numpy"
+    ) as error:
+        load_model(tmp_path / "model.ckpt")
+    assert "damaged" not in str(error.value)
+    torch.save(
+        state | {"callbacks": {"mine": {"best": torch.tensor(0.3, dtype=torch.float64)}}}, tmp_path / "model.ckpt"
+    )
+    assert torch.equal(load_model(tmp_path / "model.ckpt").network.encoder.weight, model.network.encoder.weight)
 
 
 def test_a_truncated_or_foreign_checkpoint_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from PIL import Image
 
 from dae_lightning import schema
 from dae_lightning.cli.hydra_app import CONF, _evaluation_folder, _folder_name
-from dae_lightning.config import Denoise, Evaluate, Export, Train
+from dae_lightning.config import Denoise, Evaluate, Export, Train, Trainer
 from tests.conftest import Run
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -51,6 +52,8 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     ]
     keys = [key for key in explained if " " not in key]
     assert {"latent", "noise.sigma", "data.root", "resume"} <= set(keys) <= schema.keys(Train)
+    with_a_plus = {name for name, field in Trainer.model_fields.items() if not field.is_required()} - {"strategy"}
+    assert not [flag for flag in with_a_plus if flag not in shown.stdout]
 
 
 def test_the_configuration_is_shown_without_torch(command: Command) -> None:
@@ -62,12 +65,16 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["latnt=3"], "latnt: no such key; did you mean latent?"),
+        (["latnt=3"], "latnt: no such key; did you mean latent? (--help explains the keys)\n"),
+        (["zzz=3"], "zzz: no such key; --help explains the keys\n"),
+        (["+zzz=3"], "zzz=3: no such key; --help explains the keys\n"),
+        (["epochs=3"], "epochs: no such key; did you mean trainer.max_epochs?"),
         (["noise.sgma=3"], "noise.sgma: no such key; did you mean noise.sigma?"),
         (["sigma=3"], "sigma: no such key; did you mean noise.sigma?"),
         (["+latnt=3"], "latnt=3: no such key; did you mean latent?"),
         (["+trainer.limit_train_batchs=3"], "did you mean trainer.limit_train_batches?"),
-        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: no such key"),
+        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: not a flag of this command; train a Denois"),
+        (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches: not a flag of this command; train a"),
         (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
         (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
         (["trainer.limit_train_batches=3"], "add it with a plus: +trainer.limit_train_batches=..."),
@@ -195,7 +202,7 @@ def test_a_run_has_a_folder_of_its_own_and_goes_on_there_from_anywhere(
     choice = command(f"resume={folder}", "trainer=gpu")
     assert "trainer=gpu: a run keeps the choices that it was started with" in choice.stderr
     moved = command(f"resume={folder}", "hydra.run.dir=elsewhere")
-    assert "hydra.run.dir=elsewhere: a run is resumed in its own folder" in moved.stderr
+    assert "hydra.run.dir='elsewhere': a run is resumed in its own folder" in moved.stderr
 
 
 @pytest.mark.slow
@@ -217,10 +224,16 @@ def test_a_sweep_has_a_folder_per_job_named_by_its_overrides_and_a_bad_job_stops
 
 
 def test_folder_names_hold_no_separator_and_fit_any_file_system() -> None:
-    assert _folder_name("data.root=../a b,latent=3") == "data.root=.._a_b,latent=3"
-    names = {_folder_name(f"data.root={'x' * 300}{i}") for i in range(3)}
+    assert _folder_name("latent=3,optim.lr=1e-3") == "latent=3,optim.lr=1e-3"
+    assert _folder_name("data.root='../a b',latent=3").startswith("data.root=.._a_b,latent=3-")
+    names = {_folder_name(f"data.root={'写' * 300}{i}") for i in range(3)}
     assert len(names) == 3
-    assert max(map(len, names)) <= 200
+    assert max(len(name.encode()) for name in names) <= 200
+
+
+def test_different_jobs_never_share_a_folders_name() -> None:
+    overrides = ["a/b", "a_b", "a//b", "a b", "'a b'", "写", "真", "x,latent=3", "'x,latent=3'", "x" * 300, "x" * 301]
+    assert len({_folder_name(f"data.root={root}") for root in overrides}) == len(overrides)
 
 
 def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
@@ -328,3 +341,51 @@ def test_a_run_is_put_to_use_and_leaves_nothing_else_behind(tool: Command, tmp_p
     assert written.returncode == 0, written.stderr
     assert "model.pt2: agrees with the model" in written.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"run", "photos", "denoised", "model.pt2"}
+
+
+def interrupted(program: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A program that sends itself SIGINT somewhere; modules in `cwd` come first."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(cwd), str(TRAIN.parent)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.5)\n"
+
+
+@pytest.mark.parametrize("command", ["train", "denoise", "evaluate", "export", "summarize"])
+def test_ctrl_c_before_a_command_has_begun_is_no_traceback(tmp_path: Path, command: str) -> None:
+    """It comes within the first import that takes time."""
+    (tmp_path / "hydra.py").write_text(CTRL_C)
+    stopped = interrupted(f"from dae_lightning.cli.main import {command}; {command}()", cwd=tmp_path)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_within_a_later_import_waits_for_its_end(tmp_path: Path) -> None:
+    """Libraries answer an import that is broken off with errors of their own."""
+    (tmp_path / "slow.py").write_text(f"{CTRL_C}print('imported')\n")
+    program = "from dae_lightning.cli.main import train; train()"
+    stopped = interrupted(program, "plugins=[slow]", "data.root=nowhere", cwd=tmp_path)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "imported\n", "stopped by SIGINT\n")
+
+
+def test_ctrl_c_after_the_last_line_of_a_command_is_no_traceback(tmp_path: Path) -> None:
+    program = (
+        "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "from dae_lightning.cli.main import train; train()"
+    )
+    ended = interrupted(program, "--help", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_every_program_starts_where_ctrl_c_is_handled_first() -> None:
+    scripts = (TRAIN.parent / "pyproject.toml").read_text().split("[project.scripts]")[1].split("\n\n")[0].split()
+    assert [place for place in scripts if "dae_lightning" in place] == [
+        f'"dae_lightning.cli.main:{name}"' for name in ("train", "denoise", "evaluate", "export", "summarize")
+    ]
+    assert "from dae_lightning.cli.main import train\n" in TRAIN.read_text()

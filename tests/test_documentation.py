@@ -49,21 +49,48 @@ def test_a_checkpoint_is_used_as_it_is_written(page: str, run: Run) -> None:
     assert names["denoised"].shape == (8, 28, 28)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*number of training batches")
-@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`", "ignore:.*`tensorboardX` has been removed")
-def test_the_page_on_extending_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = tmp_path / "data" / "FashionMNIST" / "raw"  # so that torchvision downloads nothing
+@pytest.fixture
+def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory in which torchvision finds a small Fashion-MNIST and downloads nothing."""
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for split in ("train", "t10k"):
         write_idx(raw / f"{split}-images-idx3-ubyte", torch.randint(256, (64, 28, 28), dtype=torch.uint8))
         write_idx(raw / f"{split}-labels-idx1-ubyte", torch.arange(64, dtype=torch.uint8) % 10)
     monkeypatch.chdir(tmp_path)
+
+
+STOCK_WARNINGS = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*number of training batches",
+    "ignore:.*have no `val_dataloader`",
+    "ignore:.*`tensorboardX` has been removed",
+)
+
+
+@STOCK_WARNINGS
+def test_the_notebook_runs_from_top_to_bottom(downloaded: None, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks("docs/notebook.md"):
+        exec(block.replace("max_epochs=100", "max_epochs=2"), names)
+    assert torch.equal(names["unchanged"], names["train"][:5])
+    assert not torch.equal(names["noisy"], names["unchanged"])
+    assert len(names["losses"].values) == 2
+    assert (names["model"].latent, names["strong"].latent) == (256, 192)
+    assert names["strong"].noise.settings() == {"kind": "gaussian", "mean": 0, "sigma": 6}
+    for file in ("loss.png", "train.png", "test.png", "strong.png"):
+        assert (tmp_path / file).is_file()
+
+
+@STOCK_WARNINGS
+def test_the_page_on_extending_runs_from_top_to_bottom(downloaded: None, tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     stock, *own = blocks("docs/extending.md")
     exec(stock, names)
     assert names["model"].batches_seen == 2
     for block in own:
         exec(block, names)
+    assert isinstance(names["Momentum"]((28, 28), 4, names["GaussianNoise"]()).configure_optimizers(), torch.optim.SGD)
     clean = torch.rand(3, 28, 28)
     speckled = names["model"].noise(clean)
     assert not torch.equal(speckled, clean)

@@ -1,9 +1,12 @@
 """An evaluation, whole: its files, that they are the same twice, and that they agree with the run's own results."""
 
 import csv
+import io
 import json
 import math
 import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,15 @@ from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError
-from dae_lightning.evaluation.evaluate import Condition, evaluate, make_conditions, make_methods, measure, model_titles
+from dae_lightning.evaluation.evaluate import (
+    Condition,
+    evaluate,
+    fit,
+    make_conditions,
+    make_methods,
+    measure,
+    model_titles,
+)
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import GaussianNoise, GaussianRange
 from tests.conftest import Run
@@ -107,6 +118,31 @@ def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None
     assert alone[1] != alone[0]
 
 
+def test_a_method_that_will_take_over_a_minute_is_announced_after_its_first_batch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (noisy,) = make_methods(["noisy"], {})
+    condition, images = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(700, 2, 2, dtype=torch.uint8)
+    measure(condition, [noisy], images, 0)
+    assert capsys.readouterr().err == ""
+    clock = iter(range(0, 10_000, 40))  # every look at it is 40 seconds later
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    measure(condition, [noisy], images, 0)
+    assert capsys.readouterr().err == "denoising 1: noisy takes about 2 min\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_of_a_terminal_names_the_method_that_is_fitted(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stderr(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr(sys, "stderr", shown := Stderr())
+    condition, train = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(9, 2, 2, dtype=torch.uint8)
+    fit(make_methods(["mean_image", "wiener"], {}), train, condition, {})
+    assert ("denoising 1: fitting wiener" in shown.getvalue()) is terminal
+
+
 def test_filters_are_methods_like_the_others(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("pywt")
@@ -166,7 +202,7 @@ BCE = {  # of one draw of the noise; others give 0.0005 more or less at sigma 2,
 
 @pytest.mark.skipif("DAE_TEST_DATA" not in os.environ, reason="needs the reference images: set DAE_TEST_DATA")
 def test_floors_and_ceilings_of_the_reference_images() -> None:
-    train, test = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
+    train, test, _ = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
     methods = make_methods(list(FLOORS), {})
     for sigma in (0.5, 1, 2, 4, 6):
         for method in methods:

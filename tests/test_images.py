@@ -22,6 +22,8 @@ from dae_lightning.randomness import derive
 
 HEIGHT, WIDTH = 6, 4
 Denoise = Callable[..., tuple[str, str]]
+CLIPPED = "gaussian noise, mean 0, sigma 2; 8-bit pictures hold clipped noise, which it never saw"
+TRAINED = f"the model was trained on {CLIPPED}"
 
 
 def grey(number: int = 0, height: int = HEIGHT, width: int = WIDTH) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -93,7 +95,7 @@ def test_a_picture_comes_back_denoised_under_its_name_in_its_format(
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grey()).save(folder / name)
     before = (folder / name).read_bytes()
-    assert called() == (f"1 images in 1 files denoised, in {tmp_path / 'out'}\n", "")
+    assert called() == (f"1 images in 1 files denoised, in {tmp_path / 'out'}\n{TRAINED}\n", "")
     same(tmp_path / "out" / name, model(grey()))
     assert opened(tmp_path / "out" / name).format == Image.registered_extensions()[Path(name).suffix.lower()]
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [Path(name).name]
@@ -129,13 +131,26 @@ def test_mnist_files_come_back_as_such_and_labels_are_passed_over(
     write_idx(folder / "t10k-labels-idx1-ubyte", torch.zeros(50, dtype=torch.uint8))
     printed, error = called()
     assert (printed, error) == (
-        f"50 images in 1 files denoised, in {tmp_path / 'out'}\npassed over: 1 files that are not images\n",
+        f"50 images in 1 files denoised, in {tmp_path / 'out'}\n{TRAINED}\npassed over: 1 files that are not images\n",
         "",
     )
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
     difference = read_idx(tmp_path / "out" / name).int() - model(pictures).int()
     assert difference.abs().max() <= 1
     assert ((tmp_path / "out" / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, HEIGHT, WIDTH), (3, HEIGHT, WIDTH, 1)])
+@pytest.mark.parametrize("name", ["train-images.idx3-ubyte", "renamed.dat"])
+def test_mnist_files_with_a_channel_keep_their_shape(
+    folder: Path, tmp_path: Path, called: Denoise, model: Denoiser, name: str, shape: tuple[int, ...]
+) -> None:
+    pictures = torch.from_numpy(np.stack([grey(number) for number in range(3)]))
+    write_idx(folder / name, pictures.view(shape))
+    assert called()[1] == ""
+    result = read_idx(tmp_path / "out" / name)
+    assert result.shape == shape
+    assert (result.view(pictures.shape).int() - model(pictures).int()).abs().max() <= 1
 
 
 def test_the_same_packed_images_are_the_same_bytes(tmp_path: Path) -> None:
@@ -268,6 +283,8 @@ def write_broken(folder: Path) -> dict[str, str]:
     (folder / "enormous.png").write_bytes(png_header(50_000, 20_000))
     (folder / "large.png").write_bytes(png_header(10_000, 9_000))
     image.save(folder / "photo.gif")
+    image.save(folder / "raw.nef", "TIFF", tiffinfo={254: 1, 330: 8})
+    (folder / "raw.CR3").write_bytes(b"no image")
     image.save(folder / "gif.png", format="GIF")
     image.save(folder / "animated.png", save_all=True, append_images=[image.rotate(90)])
     image.save(folder / "pages.tif", save_all=True, append_images=[image, image])
@@ -282,11 +299,13 @@ def write_broken(folder: Path) -> dict[str, str]:
         "cut-idx3-ubyte.gz": "not a whole gzip file",
         "enormous.png": "is enormous",
         "large.png": "is enormous, 10000x9000; at most 67,108,864 pixels can be read",
+        "raw.nef": "is a camera's raw file, or begins with a preview of its picture; export it as PNG or JPEG",
+        "raw.CR3": "holds no PNG, JPEG, BMP or TIFF image",
         "photo.gif": "holds no PNG, JPEG, BMP or TIFF image",
         "gif.png": "holds no PNG, JPEG, BMP or TIFF image",
         "animated.png": "holds 2 frames; give them as single images",
         "pages.tif": "holds 3 frames; give them as single images",
-        "float.tif": "has 32 bits a pixel, of unknown range; give 8 or 16",
+        "float.tif": "is a TIFF whose pixels cannot be read (32-bit float grey); save it as PNG",
         "gone.png": "cannot be read (No such file or directory)",
     }
 
@@ -301,7 +320,7 @@ def test_what_cannot_be_denoised_is_named_with_its_reason_and_stops_nothing_else
     lines = printed.splitlines()
     assert lines[0] == f"2 images in 2 files denoised, in {tmp_path / 'out'}"
     assert error == f"{len(broken)} of {len(broken) + 2} files skipped, as listed above"
-    reasons = dict(line.removeprefix(f"skipped: {folder}/").split(" ", 1) for line in lines[1:])
+    reasons = dict(line.removeprefix(f"skipped: {folder}/").split(" ", 1) for line in lines[2:])
     assert reasons.keys() == broken.keys()
     for name, reason in broken.items():
         assert reasons[name].startswith(reason), name
@@ -447,3 +466,19 @@ def test_a_result_is_whole_or_not_there(folder: Path, tmp_path: Path, monkeypatc
         images.write_picture(target, Image.fromarray(grey(1)), "PNG")
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "corrupt", "said"),
+    [
+        ("gaussian", False, CLIPPED),
+        ("gaussian", True, "gaussian noise, mean 0, sigma 2"),  # it is added to floats
+        ("masking", False, "masking noise, probability 0.5"),  # bytes hold it as it is
+    ],
+)
+def test_a_line_says_which_noise_the_model_knows_and_whether_bytes_hold_it(
+    folder: Path, tmp_path: Path, called: Denoise, kind: str, corrupt: bool, said: str
+) -> None:
+    save_model(tmp_path / "model.ckpt", (HEIGHT, WIDTH), kind)
+    Image.fromarray(grey()).save(folder / "a.png")
+    assert f"\nthe model was trained on {said}\n" in called("model.ckpt", corrupt=corrupt)[0]

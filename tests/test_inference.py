@@ -173,6 +173,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (BYTES.astype(object), TypeError, r"images are object"),
     (torch.zeros(5, *SHAPE, dtype=torch.int32), TypeError, r"images are torch.int32"),
     (FLOATS / 0, ValueError, r"images hold NaN or infinity: must be finite"),
+    (
+        BYTES.astype(np.float64) / BYTES.max() * 255,
+        ValueError,
+        r"^images reach 255: divide by 255; clean floats lie in \[0, 1\]$",
+    ),
+    (list(FLOATS * 255), ValueError, r"^images reach 2\d\d: divide by 255"),
     (np.full(SHAPE, 1e300), ValueError, r"images hold NaN or infinity"),
     ("noisy.png", TypeError, r"images are str: must be NumPy arrays, tensors or PIL images, or a list of"),
     (None, TypeError, r"images are NoneType"),
@@ -192,6 +198,13 @@ def test_wrong_images_are_refused_in_one_line(images: Any, error: type[Exception
 def test_noisy_floats_may_lie_anywhere() -> None:
     noisy = FLOATS * 60 - 30
     torch.testing.assert_close(make()(noisy), truth(make(), noisy), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("model", ["folder", Path("folder"), None, torch.nn.Linear(2, 2)])
+def test_a_model_that_is_none_is_refused_by_what_would_be_one(model: Any) -> None:
+    remedy = "must be a DenoisingAutoencoder; Denoiser.load reads a run folder or a checkpoint"
+    with pytest.raises(TypeError, match=f"^model is {type(model).__name__}: {remedy}$"):
+        Denoiser(model)
 
 
 def test_a_model_of_vectors_takes_no_pictures() -> None:

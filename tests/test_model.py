@@ -1,6 +1,7 @@
 """The model: its shapes, its equation, its training step, its checkpoint."""
 
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import dae_lightning
 from dae_lightning import DenoisingAutoencoder, GaussianNoise, MaskingNoise
 from dae_lightning.training.many_steps import ManySteps
 
@@ -64,6 +66,51 @@ def test_an_input_shape_that_is_not_positive_is_a_value_error(shape: Any) -> Non
 def test_a_latent_that_is_no_count_is_refused(latent: Any) -> None:
     with pytest.raises(ValueError, match=r"latent=.*: must be (a whole number|at least 1)$"):
         small(latent=latent)
+
+
+@pytest.mark.parametrize(
+    ("noise", "value"),
+    [(2.0, "2.0"), ("gaussian", "'gaussian'"), (None, "None"), (GaussianNoise, "<class .*GaussianNoise'>")],
+)
+def test_a_noise_that_is_none_is_refused_by_what_would_be_one(noise: Any, value: str) -> None:
+    right = r"must be a noise, such as GaussianNoise\(sigma=2\), or its settings"
+    with pytest.raises(ValueError, match=f"^noise={value}: {right}$"):
+        small(noise=noise)
+
+
+def test_a_network_or_optimiser_that_is_none_is_refused_by_what_would_be_one() -> None:
+    with pytest.raises(ValueError, match=r"^network is Linear: must be a .*Network, or its settings$"):
+        small(network=torch.nn.Linear(24, 24))
+    for optim in ("adam", 0.01, torch.optim.Adam):
+        with pytest.raises(ValueError, match=r"^optim=.*: must be a mapping whose kind is one of adam, adam_onecycle$"):
+            small(optim=optim)
+
+
+def test_the_notebooks_own_call_is_answered_with_the_names_of_here() -> None:
+    ours = r"DenoisingAutoencoder\(input_shape=..., latent=..., noise=GaussianNoise\(mean, sigma\)\)$"
+    for kind in (DenoisingAutoencoder, ManySteps):
+        with pytest.raises(TypeError, match=f"^input_dim, latent_dim, noise_mean, noise_stddev: .* {ours}"):
+            kind(input_dim=(28, 28), latent_dim=256, noise_mean=0.0, noise_stddev=2.0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=f"^noise_stddev: .* {ours}"):
+        small(noise_stddev=2.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'latnet'"):
+        small(latnet=3)
+
+
+def test_an_optimisers_settings_that_are_left_out_are_the_notebooks() -> None:
+    notebooks = {"kind": "adam", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-7}
+    assert small(optim={}).hparams["optim"] == small().hparams["optim"] == notebooks
+    assert small(optim={"lr": 1e-2}).hparams["optim"] == notebooks | {"lr": 1e-2}
+    assert small(optim={"kind": "adam_onecycle", "warmup": 0.3}).optim.eps == 1e-7
+    with pytest.raises(ValueError, match=r"optim.rate=0.1: no such key .*did you mean optim"):
+        small(optim={"rate": 0.1})
+
+
+def test_what_the_package_names_is_there() -> None:
+    wanted = {"FashionMnist", "Glyphs", "IdxFolder", "ImageFolder", "ImageDataModule", "MaskingNoise", "__version__"}
+    assert wanted <= set(dae_lightning.__all__) == set(dir(dae_lightning))
+    assert all(getattr(dae_lightning, name) for name in dae_lightning.__all__)
+    assert dae_lightning.__version__ == version("dae_lightning")
 
 
 def test_wrong_images_are_refused_by_what_they_are() -> None:

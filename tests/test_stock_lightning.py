@@ -1,6 +1,7 @@
 """The model as an ordinary LightningModule: stock Trainer, stock loaders, stock callbacks."""
 
 import gzip
+import math
 import os
 import subprocess
 import sys
@@ -12,16 +13,17 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateFinder, ModelCheckpoint, ModelSummary
 from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
-from torch.optim import Adam
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 import dae_lightning
-from dae_lightning import DenoisingAutoencoder, GaussianNoise
+from dae_lightning import Denoiser, DenoisingAutoencoder, GaussianNoise, Glyphs, ImageDataModule
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
 
 CLEAN = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0)) ** 2
@@ -92,6 +94,7 @@ def test_the_notebook_in_two_lines_with_torchvisions_own_data_set(tmp_path: Path
         {"fast_dev_run": True},
         {"overfit_batches": 2},
         {"callbacks": [EarlyStopping("val/denoising/bce")]},
+        {"callbacks": [ModelSummary(max_depth=2)], "enable_model_summary": True},
     ],
     ids=str,
 )
@@ -105,10 +108,12 @@ def test_it_trains_with_what_the_trainer_offers(flags: dict[str, Any]) -> None:
 
 def test_a_stock_model_checkpoint_on_the_validation_loss_loads(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path, monitor="val/denoising/bce")
-    fit = trainer(callbacks=[best], enable_checkpointing=True, logger=CSVLogger(tmp_path))
+    stopping = EarlyStopping("val/denoising/bce")  # both keep the score as a float64 tensor
+    fit = trainer(callbacks=[best, stopping], enable_checkpointing=True, logger=CSVLogger(tmp_path))
     fit.fit(learning := model(), loader(), loader(25))
     loaded = DenoisingAutoencoder.load_from_checkpoint(best.best_model_path)
     assert loaded.latent == learning.latent
+    assert torch.equal(Denoiser.load(best.best_model_path, "cpu")(CLEAN[:, 0]), loaded.eval()(CLEAN[:, 0]))
     assert "val/denoising/bce" in next(tmp_path.rglob("metrics.csv")).read_text()
 
 
@@ -135,6 +140,106 @@ def test_predictions_are_the_denoised_images_in_the_shape_that_came() -> None:
     assert torch.equal(first[:, 0], trained.eval()(CLEAN[:, 0]))
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_every_stage_takes_either_kind_of_data_in_every_precision(precision: Any) -> None:
+    ours = ImageDataModule(Glyphs(60, 20, 0), 16)
+    trained = model()
+    for data in ({"datamodule": ours}, {"dataloaders": loader(25)}):
+        fit = trainer(precision=precision, max_epochs=1)
+        fit.fit(trained, ours)
+        (scores,) = fit.test(trained, **data, verbose=False)
+        (first, *_) = fit.predict(trained, **data)  # type: ignore[misc]
+        assert all(math.isfinite(score) for score in scores.values())
+        assert first.dtype == trained.dtype == {"64-true": torch.float64, "bf16-true": torch.bfloat16}[precision]
+    assert Denoiser(trained, "cpu")(CLEAN[:, 0]).dtype == torch.float32
+
+
+def test_our_data_module_gives_an_ordinary_module_batches_whatever_many_steps_would_get() -> None:
+    sizes = []
+
+    class Noted(DenoisingAutoencoder):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            sizes.append(len(batch[0]))
+            return super().training_step(batch, batch_idx)
+
+    noted = Noted((28, 28), 8, GaussianNoise(sigma=2))
+    trainer(max_epochs=1).fit(noted, ImageDataModule(Glyphs(60, 20, 0), 16, steps_per_execution=3, val_size=10))
+    assert sizes == [16, 16, 16, 2]
+
+
+def test_predictions_of_our_data_module_are_its_test_images_denoised() -> None:
+    data, trained = ImageDataModule(Glyphs(60, 20, 0), 16), model()
+    (first,) = trainer().predict(trained, datamodule=data)  # type: ignore[misc]
+    assert torch.equal(first, trained.eval()(data.test.images / 255))
+
+
+@pytest.mark.filterwarnings("ignore:Exporting a model while it is in training mode")
+@pytest.mark.parametrize("training", [True, False], ids=["training mode", "evaluation mode"])
+def test_an_onnx_export_is_the_denoiser_without_noise(tmp_path: Path, training: bool) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    learning, images = model().train(training), CLEAN[:3, 0]
+    learning.to_onnx(tmp_path / "model.onnx", images)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (denoised,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(denoised), learning.eval()(images))
+    assert learning.noise.train()(images).min() < 0  # it is noisy still
+
+
+def test_several_validation_loaders_are_judged_as_one_set() -> None:
+    fit, learning = trainer(), model()
+    scores = []
+    for loaders in ([DataLoader(CLEAN[:30], 25), DataLoader(CLEAN[30:], 5)], loader(50)):
+        fit.validate(learning, loaders, verbose=False)
+        scores.append(fit.callback_metrics["val/reconstruction/bce"].item())
+    assert scores[0] == pytest.approx(scores[1], rel=1e-9)
+    fit.fit(learning, loader(), [loader(25), loader(10)])
+    assert fit.callback_metrics["val/denoising/bce"].isfinite()
+
+
+def sgd(model: DenoisingAutoencoder) -> Any:
+    return SGD(model.parameters(), 0.1)
+
+
+def adamw_with_cosine(model: DenoisingAutoencoder) -> Any:
+    optimizer = AdamW(model.parameters(), 0.01)
+    return [optimizer], [CosineAnnealingLR(optimizer, 4)]
+
+
+@pytest.mark.parametrize(("configure", "rate"), [(sgd, 0.1), (adamw_with_cosine, 0.005)])
+def test_other_optimisers_are_one_method(configure: Any, rate: float, tmp_path: Path) -> None:
+    class Mine(DenoisingAutoencoder):
+        configure_optimizers = configure
+
+    fit, learning = trainer(), Mine((28, 28), 8, GaussianNoise(sigma=2))
+    before = learning.network.encoder.weight.clone()
+    fit.fit(learning, loader())
+    assert not torch.equal(learning.network.encoder.weight, before)
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(rate)  # half-way down the cosine
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    resumed = Mine((28, 28), 8, GaussianNoise(sigma=2))
+    trainer(max_epochs=3).fit(resumed, loader(), ckpt_path=tmp_path / "model.ckpt")
+    assert resumed.batches_seen == 12
+
+
+@pytest.mark.parametrize("kind", [DenoisingAutoencoder, ManySteps])
+def test_a_callback_sees_the_loss_of_the_epoch_that_ends(kind: type[DenoisingAutoencoder]) -> None:
+    class Seen(Callback):
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            self.losses.append(trainer.callback_metrics["train/loss"].item())
+
+    runs = []
+    for epochs in (1, 2, 3):  # the last epoch's is what the trainer says afterwards
+        fit = trainer(max_epochs=epochs, callbacks=[seen := Seen()])
+        fit.fit(kind((28, 28), 8, GaussianNoise(sigma=2)), ImageDataModule(Glyphs(60, 20, 0), 16, 2))
+        runs.append(fit.callback_metrics["train/loss"].item())
+    assert seen.losses == runs
+    assert len(set(runs)) == 3
+
+
 def test_a_compiled_model_trains() -> None:
     compiled = torch.compile(learning := model(), backend="eager")
     before = learning.network.encoder.weight.clone()
@@ -158,6 +263,14 @@ def test_no_two_training_batches_have_the_same_noise_even_when_gradients_accumul
     again = Recorder()
     trainer().fit(model(noise=again), loader(10))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(noise.added, again.added, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*in eval mode")
+def test_a_model_in_evaluation_mode_as_one_that_was_loaded_still_trains_with_noise() -> None:
+    noise = Recorder()
+    trainer(max_epochs=1).fit(model(noise=noise).eval(), loader(10))
+    assert len(noise.added) == 5
+    assert all(added.std() > 1.5 for added in noise.added)
 
 
 def test_ranks_draw_noise_of_their_own() -> None:
@@ -207,6 +320,22 @@ def test_validation_noise_belongs_to_a_position_not_to_a_label_and_is_the_same_i
     assert len(noise.added) == 12  # one draw an image
     assert len({tuple(added.flatten()[:3].tolist()) for added in noise.added[:6]}) == 6
     assert all(torch.equal(a, b) for a, b in zip(noise.added[:6], noise.added[6:], strict=True))
+
+
+@pytest.mark.parametrize("kind", [DenoisingAutoencoder, ManySteps])
+def test_noise_stays_noise_when_an_ordinary_validation_loader_shuffles(kind: type[DenoisingAutoencoder]) -> None:
+    class Noted(kind):  # type: ignore[valid-type, misc]
+        def judge(self, stage: str, clean: torch.Tensor, noisy: torch.Tensor) -> None:
+            deviations.append((noisy - clean).std().item())
+            super().judge(stage, clean, noisy)
+
+    deviations: list[float] = []
+    images = (torch.arange(20) % 2).float().view(-1, 1, 1).expand(20, 28, 28)  # black or white: no two noises alike
+    labels = torch.zeros(20, dtype=torch.int64)
+    shuffled = DataLoader(TensorDataset(images, labels), 10, shuffle=True)
+    fit = trainer(max_epochs=4, num_sanity_val_steps=0)
+    fit.fit(Noted((28, 28), 8, GaussianNoise(sigma=0.1)), DataLoader([(images,)], batch_size=None), shuffled)  # type: ignore[arg-type]
+    assert deviations == pytest.approx([0.1] * 8, rel=0.05)
 
 
 def test_another_loss_is_one_method() -> None:

@@ -187,6 +187,7 @@ def test_a_grown_grid_is_one_whatever_its_commands_left_to_the_defaults(tmp_path
         ((None, "null"), "null"),
         (("adam",), "adam"),
         (("nan",), "nan"),
+        (("a b", "'a b'"), "a b"),
     ],
 )
 def test_a_value_is_the_same_however_it_is_written(values: tuple[object, ...], text: str) -> None:
@@ -318,7 +319,7 @@ def test_a_sweep_tells_how_far_it_is_and_ends_with_its_answer(tmp_path: Path, id
     assert training.status() == 0, training.said
     told = [line for line in training.said.splitlines() if line.startswith("[sweep]")]
     assert told[0].startswith("[sweep] 1 done, 3 left of 4; expected end ")
-    assert told[-2:] == ["[sweep] 4 done, 0 left of 4"] * 2
+    assert [line.split(" of ")[0] for line in told[-2:]] == ["[sweep] 3 done, 1 left", "[sweep] 4 done, 0 left"]
     assert training.said.endswith(f"2 finished\n{told[-1]}\nsummary and figures: {sweep}\n")
     assert {path.name for path in sweep.iterdir() if path.is_file()} >= {
         *("summary.csv", "summary.json", "curves.png", "gallery.png")
@@ -327,6 +328,24 @@ def test_a_sweep_tells_how_far_it_is_and_ends_with_its_answer(tmp_path: Path, id
     mean = sum(result["test"]["model"]["denoising"]["psnr"] for result in results) / 2
     settings = json.loads((sweep / "summary.json").read_text())["settings"]
     assert settings[1]["test"]["test/denoising/psnr"]["mean"] == pytest.approx(mean)
+
+
+def test_a_sweep_over_paths_keeps_its_jobs_apart_and_a_path_for_all_is_in_no_name(
+    tmp_path: Path, idx_root: Path
+) -> None:
+    for name in ("a/b", "a_b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(idx_root)
+    several = (*small(idx_root, "trainer.max_epochs=1")[3:], "trainer=cpu", "data=idx")
+    training = Training(tmp_path, "-m", *several, "data.root=a/b,a_b", "hydra.sweep.dir=both")
+    assert training.status() == 0, training.said
+    roots = [json.loads(path.read_text())["config"]["data"]["root"] for path in tmp_path.glob("both/*/job.json")]
+    assert sorted(roots) == [str(tmp_path / name) for name in ("a/b", "a_b")]
+    training = Training(tmp_path, "-m", *several, "data.root=a_b", "seed=0,1", "hydra.sweep.dir=one")
+    assert training.status() == 0, training.said
+    names = [path.parent.name for path in tmp_path.glob("one/*/job.json")]
+    assert len(names) == 2
+    assert not any("root" in name for name in names)
 
 
 def test_a_single_run_has_no_sweeps_lines(tmp_path: Path, idx_root: Path) -> None:

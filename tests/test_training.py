@@ -3,6 +3,8 @@
 import csv
 import json
 import logging
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from dae_lightning import DenoisingAutoencoder
 from dae_lightning.config import Train
 from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
 from dae_lightning.model.checkpoint import write_checkpoint
+from dae_lightning.signals import SIGNALS
 from dae_lightning.training import checkpoints
 from dae_lightning.training.history import History
 from dae_lightning.training.run import train
@@ -323,3 +326,21 @@ def test_a_profile_and_a_summary_are_shown_where_they_are_asked_for(run: Run) ->
         logger.removeHandler(handler)
     assert any("Profiler Report" in line for line in said)
     assert any("Trainable params" in line for line in said)
+
+
+def test_it_trains_in_another_thread_and_leaves_the_handlers_of_signals_as_they_were(run: Run) -> None:
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    thread = threading.Thread(target=run, args=("thread", "figures=false", "trainer.max_epochs=1"))
+    thread.start()
+    thread.join()
+    assert len(rows(run("here", "figures=false", "trainer.max_epochs=1"))) == 1
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+
+
+def test_the_epochs_that_are_announced_are_those_that_max_steps_allows(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ("trainer.max_epochs=9", "+trainer.max_steps=20", "trainer.enable_progress_bar=true")  # 15 an epoch
+    run("run", "figures=false", *limits)
+    announced = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert announced == ["1/2", "2/2"]

@@ -17,12 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
 from dae_lightning.cli import hydra_app
+from dae_lightning.cli.arguments import pasteable
 from dae_lightning.cli.hydra_app import checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
-from dae_lightning.errors import ConfigError, LostRankError, UserError
+from dae_lightning.errors import ConfigError, LostRankError, UserError, escape_on_stdout, printable
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
-from dae_lightning.signals import RELAY, STOP, Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, STOP, Interrupted, stopping_at_once
 from dae_lightning.sweeps import run_jobs, summary
 from dae_lightning.sweeps.jobs import Job, folder_of
 from dae_lightning.sweeps.sweep import read_sweep
@@ -54,9 +55,8 @@ def _run_or_job(cfg: DictConfig) -> float:
     try:
         return _job(cfg, folder) if several else _train(cfg, folder)
     except (Exception, SystemExit, Interrupted) as error:
-        with suppress(OSError):  # an empty run folder, and an empty folder of the day
+        with suppress(OSError):  # a job's folder that holds nothing
             folder.rmdir()
-            folder.parent.rmdir()
         if not several and isinstance(error, (UserError, OSError)):  # or Hydra prints a line of its own
             sys.exit(f"error: {one_line(error, config.Train)}")
         # Ctrl-C ends the sweep, but no worker at once, while other jobs save; submitit exits to requeue a job
@@ -99,8 +99,8 @@ def _train(cfg: DictConfig, folder: Path) -> float:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
         if isinstance(stop, LostRankError):
-            raise LostRankError(f"{stop}; continue with resume={folder}") from None
-        raise Interrupted(stop.signum, f"; everything is saved, continue with resume={folder}") from None
+            raise LostRankError(f"{stop}; continue with {pasteable('resume', folder)}") from None
+        raise Interrupted(stop.signum, f"; everything is saved, continue with {pasteable('resume', folder)}") from None
 
 
 def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:
@@ -151,13 +151,12 @@ def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path
     from dae_lightning.training import resume as resuming
     from dae_lightning.training import run as training
 
+    files: dict[str, Any] = {"config": _plain(cfg)}
     if checkpoint is None:
-        _record(folder, hydra=HydraConfig.instance().cfg, overrides=list(HydraConfig.get().overrides.task))
-        _record(folder, config=_plain(cfg))
-        return training.train(settings, folder)
-    if not Path(settings.resume or "").is_file():  # a named file is resumed, or none
+        files |= {"hydra": HydraConfig.instance().cfg, "overrides": list(HydraConfig.get().overrides.task)}
+    elif not Path(settings.resume or "").is_file():  # a named file is resumed, or none
         checkpoint = resuming.newest_intact(checkpoint)
-    return training.train(settings, folder, checkpoint, lambda: _record(folder, config=_plain(cfg)))
+    return training.train(settings, folder, checkpoint, lambda: _record(folder, files))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -167,8 +166,8 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()} | {"resume": None}
 
 
-def _record(folder: Path, **files: object) -> None:
-    """Write files in `.hydra/`, from which a run is resumed: at its start, and again once it is really resumed.
+def _record(folder: Path, files: dict[str, Any]) -> None:
+    """Write files in `.hydra/`, from which a run is resumed, with every checkpoint: there is none to resume before.
 
     (Hydra would write them before the settings are checked and the folder is known to be free, and unresolved.)
     """
@@ -236,14 +235,15 @@ def summarize() -> None:
     arguments = [argument for argument in arguments if not argument.startswith("plugins=")]
     if len(arguments) != 1:
         sys.exit("error: give one sweep's folder: dae-summarize SWEEP_DIR")
-    stop_at_once()
+    escape_on_stdout()
     try:
-        plugins.load(modules)
-        summary.summarize(Path(arguments[0]).expanduser())
+        with stopping_at_once():
+            plugins.load(modules)
+            summary.summarize(Path(arguments[0]).expanduser())
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.status)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # a closed pipe has no name
-        sys.exit(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}")
+        sys.exit(f"error: {f'{printable(error.filename)}: {error.strerror}' if error.filename else error}")

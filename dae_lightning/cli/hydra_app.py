@@ -23,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins, schema
+from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
-from dae_lightning.errors import CheckpointError, ConfigError, UserError
-from dae_lightning.signals import RELAY, Interrupted, stop_at_once
+from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
+from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
 from dae_lightning.training.ranks import Rank, by_torchrun
 
 Settings = TypeVar("Settings")
@@ -41,19 +42,25 @@ LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-laun
 def one_line_errors(kind: type) -> Iterator[None]:
     """Turn a user's mistake into one line and exit status 1, and a signal into the status that a shell expects."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing the error in its own way
-    stop_at_once()
+    escape_on_stdout()
+    sys.argv[1:] = map(with_paths_quoted, sys.argv[1:])
     try:
-        plugins.load(plugins.named_in(sys.argv[1:]))
-        yield
+        with stopping_at_once():
+            plugins.load(plugins.named_in(sys.argv[1:]))
+            yield
     except Interrupted as stop:
         # with submitit no signal is passed on: the jobs handed to SLURM continue
-        again = f"; continue with the same command and hydra.sweep.dir={RELAY.sweep}"
-        print(f"{stop}{again if RELAY.sweep and ';' not in str(stop) else ''}", file=sys.stderr)
+        again = _same_sweep(RELAY.sweep) if RELAY.sweep and ";" not in str(stop) else ""
+        print(f"{stop}{again}", file=sys.stderr)
         sys.exit(stop.status)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error, kind)}")
     except BrokenExecutor:
-        sys.exit(f"error: a worker was killed; continue with the same command and hydra.sweep.dir={RELAY.sweep}")
+        sys.exit(f"error: a worker was killed{_same_sweep(RELAY.sweep or Path())}")
+
+
+def _same_sweep(folder: Path) -> str:
+    return f"; continue with the same command and {pasteable('hydra.sweep.dir', folder)}"
 
 
 def settings_from_command_line(command: str, kind: type[Settings]) -> Settings:
@@ -70,10 +77,10 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
     Raises:
         CheckpointError: there is no such run, no checkpoint in it, or an override changes more than a single key.
     """
-    said = [argument.removeprefix("resume=") for argument in sys.argv if argument.startswith("resume=")]
-    place = said[-1] if said else ""
-    several = multirun_asked_for()
-    if place in ("", "null", "auto") or (place == "last" and not several):
+    said = [argument for argument in sys.argv if argument.startswith("resume=")]
+    value = OverridesParser.create().parse_override(said[-1]).value() if said else None
+    place, several = "" if value is None else str(value), multirun_asked_for()
+    if place in ("", "auto") or (place == "last" and not several):
         return None
     if several:  # whose jobs are resumed anyway
         raise CheckpointError(f"resume={place}: resumes a single run; leave out -m")
@@ -89,7 +96,7 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
         if key.startswith("hydra."):
             raise CheckpointError(f"{override}: a run is resumed in its own folder; leave this out")
     overrides = [override for override in overrides if not override.startswith("resume=")]
-    overrides.append(f"resume={_quoted(folder if Path(place).expanduser().is_dir() else checkpoint)}")
+    overrides.append(f"resume={quoted(str(folder if Path(place).expanduser().is_dir() else checkpoint))}")
     return _composed(folder / ".hydra", "config", overrides, show), folder
 
 
@@ -205,11 +212,13 @@ def one_line(error: BaseException, kind: type) -> str:
     if unknown and not unknown[1].startswith("hydra"):
         key, known = unknown[1], schema.keys(kind)
         group = key.split(".")[0]
+        if group == "trainer" and key.removeprefix("trainer.") in config.OTHER_FLAGS:
+            return f"{key}: {config.REMEDY}"
         if key in known and group == "trainer":
             return f"{key}: not set so far; add it with a plus: +{key}=..."
         if key in known:
             return f"{key}: not a key of the chosen {group}; another {group} has it (see --help)"
-        return f"{key}: no such key; {schema.nearest(key, known | {k.split('.')[0] for k in known})}"
+        return f"{key}: no such key; {schema.nearest_key(key, known | {k.split('.')[0] for k in known})}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; {schema.nearest(choice, error.options)}"
@@ -217,25 +226,23 @@ def one_line(error: BaseException, kind: type) -> str:
         return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
     if isinstance(error, OSError) and error.filename:
         place = ("hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir") if kind is config.Train else "output"
-        return f"{error.filename}: {error.strerror}; {place}=PATH puts the output elsewhere"
+        return f"{printable(error.filename)}: {error.strerror}; {place}=PATH puts the output elsewhere"
     return text
 
 
 def _folder_name(overrides: str) -> str:
-    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system."""
-    name = re.sub(r"[^\w.,=+-]+", "_", overrides)
-    return name if len(name) <= 200 else f"{name[:180]}-{zlib.crc32(name.encode()):08x}"
+    """A job's overrides as the name of one folder: no separators of paths, and not too long for a file system.
+
+    Where that leaves something out, a hash of the whole keeps the names of different jobs apart.
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", overrides.replace("'", ""), flags=re.ASCII)[:180]
+    return name if name == overrides else f"{name}-{zlib.crc32(overrides.encode()):08x}"
 
 
 def _evaluation_folder(checkpoint: object, otherwise: str) -> str:
     """Where the results go that `output` does not place: beside a run's own, or `otherwise`."""
     in_a_run = isinstance(checkpoint, str) and Path(checkpoint).is_dir()
     return f"{checkpoint}/evaluation" if in_a_run else otherwise
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of Hydra's override grammar, in which `=` and `,` mean something."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # at import: the workers of a launcher run no command

@@ -21,8 +21,10 @@ class ImageDataModule(LightningDataModule):
     Args:
         source: where the images come from.
         batch_size: images per optimiser step.
-        steps_per_execution: optimiser steps, and so batches, per Lightning step; the name is from Keras.
-        val_size: training images held out for validation, by default a twelfth of them.
+        steps_per_execution: optimiser steps, and so batches, per Lightning step; the name is from Keras. It counts for
+            `ManySteps` only: another module gets batches alone.
+        val_size: training images held out for validation; by default the source's own validation images if it has
+            any, otherwise a twelfth.
         seed: determines the order of the training images in every epoch.
         split_seed: determines which training images are held out.
 
@@ -55,7 +57,11 @@ class ImageDataModule(LightningDataModule):
         """Read the images, once, and hold out `val_size` of the training images."""
         if hasattr(self, "test"):
             return
-        train, self.test = self.source.load()
+        splits = self.source.load()
+        train, self.test = splits.for_training(), splits.test
+        if splits.val is not None and self.val_size is None:
+            self.train, self.val = splits.train, splits.val
+            return
         val_size = len(train.images) // 12 if self.val_size is None else self.val_size
         if val_size >= len(train.images):
             raise ConfigError(f"data.val_size={val_size}: must be less than the {len(train.images)} training images")
@@ -69,7 +75,8 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ChunkLoader:
         order = EpochOrder(len(self.train.images), self.seed)
-        self._train_loader = ChunkLoader(self.train.images, self.batch_size, self.steps_per_execution, order)
+        steps = self.steps_per_execution if self._takes_chunks() else 1
+        self._train_loader = ChunkLoader(self.train.images, self.batch_size, steps, order)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None  # only the first fit resumes there
@@ -88,12 +95,21 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> ChunkLoader:
         return ChunkLoader(self.test.images, EVAL_BATCH)
 
+    def predict_dataloader(self) -> ChunkLoader:
+        """The test images, clean."""
+        return self.test_dataloader()
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """In training the chunk's batches, as bytes; otherwise (images, indices) with floats."""
+        """(images, indices) with floats; to `ManySteps` in training, the chunk's batches, as bytes."""
         images, indices = batch
-        if self.trainer is not None and self.trainer.training:
+        if self.trainer is None:
+            return as_float(images), indices
+        if self.trainer.training and self._takes_chunks():
             return images.split(self.batch_size)  # a whole chunk of floats would not fit the caches
-        return as_float(images), indices
+        return as_float(images).to(self.trainer.lightning_module.dtype), indices  # precision=64-true, bf16-true
+
+    def _takes_chunks(self) -> bool:
+        return self.trainer is None or getattr(self.trainer.lightning_module, "takes_chunks", False)
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): torchvision downloads and parses, we verify."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): torchvision downloads, we verify."""
 
 import os
 import shutil
@@ -15,9 +15,10 @@ from pathlib import Path
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from dae_lightning.data.idx import read_idx
-from dae_lightning.data.splits import ImageSet, Splits
+from dae_lightning.data.idx import IdxFolder, read_idx
+from dae_lightning.data.splits import Splits
 from dae_lightning.errors import DataError
+from dae_lightning.files import making
 from dae_lightning.locks import sole_use
 
 SHAPES = {
@@ -51,8 +52,7 @@ class FashionMnist:
         if (fault := self._fault()) is None:
             return
         try:
-            self.raw.mkdir(parents=True, exist_ok=True)
-            with sole_use(self.raw.parent, wait=True):
+            with sole_use(self.raw.parent, wait=True), making(self.raw):
                 if self._fault():  # else another process has just downloaded it
                     self._fetch()
         except (OSError, RuntimeError, HTTPException) as problem:
@@ -66,11 +66,10 @@ class FashionMnist:
         """Read and verify both splits: images `(N, 28, 28)` uint8, labels `(N,)` int64 from 0 to 9."""
         if fault := self._fault():
             raise fault
-        train, test = (_RawFolder(str(self.raw), train=train) for train in (True, False))
-        highest = int(max(train.targets.max(), test.targets.max()))
+        highest = max(int(read_idx(self.raw / name).max()) for name in SHAPES if "labels" in name)
         if highest > 9:
             raise DataError(f"{self.raw}: holds the label {highest}; those of Fashion-MNIST are 0 to 9")
-        return Splits(ImageSet(train.data, train.targets), ImageSet(test.data, test.targets))
+        return IdxFolder(self.raw).load()
 
     def _fault(self) -> DataError | None:
         """What is wrong unless every file is complete, and matches its archive if there is one."""

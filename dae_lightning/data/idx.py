@@ -16,13 +16,14 @@ from dae_lightning.errors import DataError
 from dae_lightning.files import replacing
 
 UNSIGNED_BYTE = 8
+GZIP = b"\x1f\x8b"  # how packed files begin
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """Read one file of unsigned bytes; a name that ends in `.gz` is decompressed.
+    """Read one file of unsigned bytes, packed by gzip or not, whatever its name.
 
     Returns:
-        A uint8 tensor of the declared shape: 1 to 3 dimensions, none of them 0.
+        A uint8 tensor of the declared shape: 1 to 4 dimensions, none of them 0.
 
     Raises:
         DataError: the file is missing, is not IDX, has another type, or is shorter or longer than declared.
@@ -31,7 +32,7 @@ def read_idx(path: str | Path) -> Tensor:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as plain, gzip.open(plain) if plain.peek(2).startswith(GZIP) else plain as file:
             shape = _read_shape(file)
             content = bytearray(file.read())  # all of it, so that gzip verifies the CRC
         if len(content) != prod(shape):
@@ -53,7 +54,7 @@ def _read_shape(file: BufferedIOBase) -> tuple[int, ...]:
     magic = file.read(4)
     if not magic:
         raise ValueError("empty; must hold images or labels in the MNIST format")
-    if len(magic) < 4 or magic[:3] != bytes([0, 0, UNSIGNED_BYTE]) or not 1 <= magic[3] <= 3:
+    if len(magic) < 4 or magic[:3] != bytes([0, 0, UNSIGNED_BYTE]) or not 1 <= magic[3] <= 4:
         raise ValueError(f"starts with {magic.hex(' ')}, not 00 00 08 03 (images) or 00 00 08 01 (labels)")
     dimensions = file.read(4 * magic[3])
     if len(dimensions) < 4 * magic[3]:
@@ -65,7 +66,7 @@ def _read_shape(file: BufferedIOBase) -> tuple[int, ...]:
 
 
 def write_idx(path: Path, images: Tensor) -> None:
-    """Write a uint8 tensor of 1 to 3 dimensions atomically; a name that ends in `.gz` is compressed."""
+    """Write a uint8 tensor of 1 to 4 dimensions atomically; a name that ends in `.gz` is compressed."""
     header = bytes([0, 0, UNSIGNED_BYTE, images.dim()])
     header += b"".join(size.to_bytes(4, "big") for size in images.shape)
     content: Any = images.contiguous().cpu().numpy()  # a buffer: no copy as bytes
@@ -81,7 +82,11 @@ def write_idx(path: Path, images: Tensor) -> None:
 
 @dataclass(frozen=True)
 class IdxFolder:
-    """An `ImageSource`: a folder with the four files of MNIST, each plain or `.gz`; plain files take precedence."""
+    """An `ImageSource`: a folder with the four files of MNIST, each plain or packed by gzip.
+
+    A file may also be called `train-images.idx3-ubyte` and the like, with or without `.gz`; the first of these names
+    that exists is read, plain ones first.
+    """
 
     root: str | Path
 
@@ -91,21 +96,21 @@ class IdxFolder:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
         files = [self._file(split, kind) for split in ("train", "t10k") for kind in ("images", "labels")]
-        if missing := [file.stem for file in files if not file.is_file()]:
+        if missing := [file.name for file in files if not file.is_file()]:
             raise DataError(f"{folder}: lacks {', '.join(missing)}, plain or .gz")
 
     def load(self) -> Splits:
         """Read both splits: images `(N, H, W)` uint8, labels `(N,)` int64."""
         self.prepare()
         splits = Splits(self._read("train"), self._read("t10k"))
-        train, test = (tuple(split.images.shape[1:]) for split in splits)
+        train, test = (tuple(split.images.shape[1:]) for split in (splits.train, splits.test))
         if train != test:
             raise DataError(f"{self._file('t10k', 'images')}: images of {test}, but the training images are of {train}")
         return splits
 
     def _read(self, split: str) -> ImageSet:
         images_file, labels_file = self._file(split, "images"), self._file(split, "labels")
-        images, labels = read_idx(images_file), read_idx(labels_file)
+        images, labels = grey(read_idx(images_file)), read_idx(labels_file)
         if images.dim() != 3:
             shape = tuple(images.shape)
             raise DataError(f"{images_file}: holds {shape}, but images are (N, H, W); swapped with the labels?")
@@ -117,7 +122,15 @@ class IdxFolder:
         return ImageSet(images, labels.long())
 
     def _file(self, split: str, kind: str) -> Path:
-        """The plain file if it exists, otherwise the path of the `.gz` file."""
-        name = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
-        plain = Path(self.root).expanduser() / name
-        return plain if plain.is_file() else plain.with_name(f"{name}.gz")
+        """The file under the first of its names that exists, otherwise under its official one."""
+        folder, dimensions = Path(self.root).expanduser(), 3 if kind == "images" else 1
+        stems = [f"{split}-{kind}{mark}idx{dimensions}-ubyte" for mark in "-."]  # 7-Zip and Kaggle write the dot
+        names = [f"{stem}{ending}" for ending in ("", ".gz", ".GZ") for stem in stems]
+        return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def grey(images: Tensor) -> Tensor:
+    """(N, H, W) of images with one channel, (N, 1, H, W) or (N, H, W, 1); others unchanged."""
+    if images.dim() != 4:
+        return images
+    return images[:, 0] if images.shape[1] == 1 else images.squeeze(3)

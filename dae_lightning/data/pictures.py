@@ -1,19 +1,26 @@
 """Decoding and writing image files, for training and for inference. Free of torch."""
 
+import os
+import re
 import warnings
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from dae_lightning.data import tiff
 from dae_lightning.errors import DataError
 from dae_lightning.files import replacing
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}}  # almost lossless
 MOST_PIXELS = 2**26  # more than cameras take; a damaged header may declare any size, and Pillow allocates that much
-KINDS = {"L": "grey", "LA": "grey", "RGB": "colour", "RGBA": "colour", "1": "1-bit", "P": "palette"}
+OPAQUE = {"LA": "L", "1": "L", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "YCbCr": "RGB"}  # a mode without its alpha
+KINDS = {"L": "grey", "LA": "grey", "RGB": "colour", "RGBA": "colour", "1": "1-bit", "P": "palette", "PA": "palette"}
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -58,16 +65,13 @@ def read_picture(path: Path, mode: str | None = None) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever Pillow warns of is refused or noted here
             # opened as a file, not by name: Pillow 13 would map a rotated uncompressed TIFF into the wrong shape
-            with path.open("rb") as file, Image.open(file, formats=sorted(set(FORMATS.values()))) as image:
+            with path.open("rb") as file, _open(file) as image:
                 _check_header(image)
                 if mode is None and _kind(image) not in ("grey", "colour"):
                     raise DataError(f"is {_kind(image)}; give 8-bit grey or RGB without palette or alpha")
                 return _decode(image, mode or image.mode)
     except DataError:
         raise
-    except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        raise DataError("is empty" if empty else "holds no PNG, JPEG, BMP or TIFF image") from None
     except Image.DecompressionBombError:
         raise DataError(f"is enormous; at most {MOST_PIXELS:,} pixels can be read") from None
     except Exception as error:  # damaged files make Pillow raise errors of many types
@@ -81,40 +85,108 @@ def write_picture(path: Path, image: Image.Image, format: str) -> None:
         image.save(file, format=format, **OPTIONS.get(format, {}))
 
 
+def _open(file: IO[bytes]) -> Image.Image:
+    """The image in a file, of which only the header is read."""
+    try:
+        return Image.open(file, formats=sorted(set(FORMATS.values())))
+    except UnidentifiedImageError:
+        if tags := tiff.first_tags(file):
+            raise DataError(tiff.unreadable(tags)) from None
+        empty = file.seek(0, os.SEEK_END) == 0
+        raise DataError("is empty" if empty else "holds no PNG, JPEG, BMP or TIFF image") from None
+
+
 def _check_header(image: Image.Image) -> None:
     if image.width * image.height > MOST_PIXELS:
         raise DataError(f"is enormous, {image.width}x{image.height}; at most {MOST_PIXELS:,} pixels can be read")
+    if isinstance(image, TiffImageFile):
+        tiff.check(image)
     # an MPO, as phones write it, is a JPEG followed by previews, not an animation
-    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+    elif image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise DataError(f"holds {frames} frames; give them as single images")
-    if image.mode == "F" or (image.mode == "I" and not _sixteen_bits(image)):
-        raise DataError("has 32 bits a pixel, of unknown range; give 8 or 16")
 
 
 def _decode(image: Image.Image, mode: str) -> Picture:
-    kind, notes = _kind(image), []
+    kind = _kind(image)
+    notes: list[str] = []
     format = "JPEG" if image.format == "MPO" else str(image.format)
+    inverted = isinstance(image, TiffImageFile) and tiff.white_is_zero(image)
+    highest = 2 ** _bits(image) - 1
+    profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip everything above 255
-        image = picture((np.array(image) / 257).round().astype(np.uint8))
-    if "alpha" in kind:
-        image = image.convert("RGBA")
-        if np.array(image.getchannel("A")).min() < 255:
-            notes.append("transparency laid on white")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode in ("La", "RGBa"):  # multiplied by alpha
+        image = image.convert(image.mode.upper())
+    alpha = _alpha(image, highest) if "alpha" in kind else None
+    if image.mode.startswith("I"):  # more than 8 bits; Pillow's own conversion would clip everything above 255
+        values = np.array(image) * (255 / highest)
+        image = picture((255 - values if inverted else values).round().astype(np.uint8))
+    image = _in_srgb(image, profile, notes)
+    if alpha and alpha.getextrema() == (0, 0):  # left by programs that write 32 bits a pixel and mean 24
+        notes.append("transparency ignored, since nothing would be visible")
+    elif alpha and alpha.getextrema() != (255, 255):
+        notes.append("transparency laid on white")
+        image = Image.composite(image.convert("RGB"), Image.new("RGB", image.size, "white"), alpha)
     if kind != KINDS[mode]:
         notes.append(f"{kind} converted to 8-bit {KINDS[mode]}")
     return Picture(image.convert(mode), format, notes)
 
 
+def _alpha(image: Image.Image, highest: int) -> Image.Image:
+    """How opaque each pixel is, 0 to 255, by an alpha channel or a transparent colour.
+
+    A PNG names its transparent colour in its own depth, up to `highest`, which Pillow takes for one of 8 bits.
+    """
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        return picture(np.where(np.array(image) == transparent, 0, 255).astype(np.uint8))
+    if image.mode == "L" and isinstance(transparent, int):
+        image.info["transparency"] = transparent * 255 // highest
+    elif image.mode == "RGB" and isinstance(transparent, tuple) and highest > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+    return image.convert("RGBA").getchannel("A")
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+    """The image without its alpha, of mode L, RGB or CMYK, and with sRGB's colours if `profile` means others."""
+    image = image.convert(OPAQUE.get(image.mode, image.mode))
+    if profile is None and image.mode != "LAB":
+        return image
+    try:
+        transform = _to_srgb(profile, image.mode)
+        converted = transform.apply(image.convert(transform.input_mode))
+    except ImageCms.PyCMSError:  # damaged, or for pixels of another kind
+        notes.append("colour profile ignored, since it does not fit")
+        return image
+    if image.mode == "LAB":
+        return converted
+    changes = np.array(ImageChops.difference(converted, image.convert("RGB")))
+    if image.mode != "CMYK" and changes.max() <= 2:  # the profile is sRGB, by whatever name
+        return image
+    notes.append("colour profile converted to sRGB")
+    return converted
+
+
+@lru_cache(maxsize=8)  # the pictures of a folder share few profiles
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
+    """What turns pixels of a profile, or LAB pixels, into RGB; grey ones may have a profile of RGB."""
+    if profile is None or mode == "LAB":
+        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    else:
+        source = ImageCms.getOpenProfile(BytesIO(profile))
+    if mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+        mode = "RGB"
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
 def _kind(image: Image.Image) -> str:
     """What the header says of the pixels, in words: `grey` and `colour` are 8-bit."""
-    kind = "grey" if image.mode.startswith("I") else KINDS.get(image.mode, image.mode)
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    kind = "grey" if image.mode.startswith("I") else KINDS.get(image.mode.upper(), image.mode)
+    if image.mode.upper() in ("LA", "PA", "RGBA") or "transparency" in image.info:
         kind += " with alpha"
-    return f"16-bit {kind}" if _sixteen_bits(image) else kind
+    return f"{_bits(image)}-bit {kind}" if _bits(image) > 8 else kind
 
 
-def _sixteen_bits(image: Image.Image) -> bool:
-    """By the header, since Pillow silently decodes only the upper 8 bits of 16-bit colour."""
-    return ";16" in image.mode or ";16" in str(getattr(image, "tile", ""))
+def _bits(image: Image.Image) -> int:
+    """Bits a sample, by how they are packed, since Pillow silently decodes only the upper 8 bits of 16-bit colour."""
+    packed = re.search(r"(?<!BGR);(\d+)", str(getattr(image, "tile", "")))  # BGR;15 is a whole pixel's
+    return int(packed[1]) if packed else 8

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -17,6 +18,16 @@ class Splits(NamedTuple):
 
     train: ImageSet
     test: ImageSet
+    val: ImageSet | None = None  # for choosing a model, if the source has such a split of its own
+
+    def for_training(self) -> ImageSet:
+        """All images but those of the test."""
+        if self.val is None:
+            return self.train
+        images = torch.cat((self.train.images, self.val.images))
+        if self.train.labels is None or self.val.labels is None:
+            return ImageSet(images, None)
+        return ImageSet(images, torch.cat((self.train.labels, self.val.labels)))
 
 
 class ImageSource(Protocol):
@@ -30,7 +41,7 @@ class ImageSource(Protocol):
         """
 
     def load(self) -> Splits:
-        """Read and verify both splits.
+        """Read and verify the splits.
 
         Raises:
             DataError: a file is missing, damaged, or does not match the others.

@@ -95,7 +95,7 @@ class LinearModel(NamedTuple):
         if isinstance(noise, GaussianNoise):
             return cls(1.0, noise.mean, torch.full_like(mean, noise.sigma**2))
         if not isinstance(noise, (MaskingNoise, SaltAndPepperNoise)):
-            raise Unsuited(f"knows no linear model of {noise}")
+            raise Unsuited(f"is not implemented for {noise}")
         hit = noise.probability
         replacement = 0.0 if isinstance(noise, MaskingNoise) else 0.5  # E[b], and E[b^2] too: b is 0 or 1
         keep, variance = 1 - hit, covariance.diagonal()
@@ -142,7 +142,7 @@ class PosteriorMean:
     def fit(self, train: Tensor, noise: Noise) -> None:
         if not isinstance(noise, GaussianNoise):
             # a pixel that survives tells its exact value, so the posterior is empty unless y is made of an x
-            raise Unsuited("needs Gaussian noise; under others, surviving pixels rule out every training image")
+            raise Unsuited("is implemented for Gaussian noise only")
         self.images = train.flatten(1).float().div_(255)
         self.mean = self.images.mean(0)
         self.images -= self.mean  # centred: |y - x|^2 loses fewer digits when it is multiplied out

@@ -1,5 +1,7 @@
 """Checkpoints against floors and ceilings: the same test images, with the same noise, through every method."""
 
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.noise import GaussianNoise, Noise, corrupt_each
 
+PATIENCE = 60.0  # seconds; a method that takes longer is announced
 SCORES = ("psnr", "psnr_ci95", "ssim", "bce", "bce_excess")
 Models = Mapping[str, DenoisingAutoencoder]  # by what the user called their checkpoints
 
@@ -35,6 +38,10 @@ class Condition:
     task: str
     level: float | None
     noise: Noise
+
+    @property
+    def title(self) -> str:
+        return self.task if self.level is None else f"{self.task} {self.level:g}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def model_titles(models: Models) -> dict[str, str]:
 
 def level_name(noise: Noise) -> str:
     """What the level of a process is called; one that has none is tested as it was trained, at strength 1."""
-    return noise.level or "strength"
+    return noise.level or "strength (as trained: 1)"
 
 
 def make_conditions(settings: config.Evaluate, models: Models) -> list[Condition]:
@@ -125,7 +132,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     conditions = make_conditions(settings, models)
     methods = make_methods(settings.methods, models)
     data = settings.data or recorded_data(checkpoints)
-    train, test = load_images(data, models)
+    images = load_images(data, models)
+    train, test = images.for_training(), images.test  # with those that a run held out: they chose its checkpoint
     test = ImageSet(test.images[: settings.limit], None if test.labels is None else test.labels[: settings.limit])
     seed = settings.eval_seed
 
@@ -185,8 +193,10 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
 def fit(methods: Sequence[Method], train: Tensor, condition: Condition, left_out: dict[str, str]) -> list[Method]:
     """Those of the methods that suit the condition, fitted; the reasons why others do not go to `left_out`, by name."""
     suited = []
-    for method in methods:
-        if condition.task in method.tasks:
+    chosen = [method for method in methods if condition.task in method.tasks]
+    with tqdm(chosen, unit=" methods", disable=None, dynamic_ncols=True, leave=False) as bar:
+        for method in bar:
+            bar.set_description(f"{condition.title}: fitting {method.title}")
             try:
                 method.estimator.fit(train, condition.noise)
                 suited.append(method)
@@ -203,13 +213,17 @@ def measure(condition: Condition, methods: Sequence[Method], images: Tensor, see
     """
     qualities = [ImageQuality() for _ in methods]
     batches = ChunkLoader(images, EVAL_BATCH)
-    name = f"{condition.task} {'' if condition.level is None else condition.level}"
-    for batch, indices in tqdm(batches, name, unit=" batches", disable=None, dynamic_ncols=True, leave=False):
+    bar = tqdm(batches, condition.title, unit=" batches", disable=None, dynamic_ncols=True, leave=False)
+    for place, (batch, indices) in enumerate(bar):
         clean = as_float(batch)
         noisy = corrupt_each(condition.noise, clean, seed, indices)
         for method, quality in zip(methods, qualities, strict=True):
+            began = time.perf_counter()
             logits = method.logits(noisy)
             quality.update(method.estimator(noisy) if logits is None else torch.sigmoid(logits), clean, logits)
+            expected = (time.perf_counter() - began) * len(batches)
+            if place == 0 and expected > PATIENCE:
+                bar.write(f"{condition.title}: {method.title} takes about {expected / 60:.0f} min", file=sys.stderr)
     rows = []
     for method, quality in zip(methods, qualities, strict=True):
         scores = quality.compute() | {"psnr_ci95": quality.ci95()["psnr"]}

@@ -29,7 +29,7 @@ def recorded_data(checkpoints: Mapping[str, Path]) -> kinds.DataKind:
 
 
 def load_images(data: kinds.DataKind, models: Mapping[str, DenoisingAutoencoder]) -> Splits:
-    """All training images, those that a run held out included (they chose its best checkpoint), and the test images.
+    """The images, not yet divided as a run divides them.
 
     Raises:
         DataError: they cannot be read.

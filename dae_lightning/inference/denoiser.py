@@ -22,6 +22,7 @@ from dae_lightning.schema import NonNegative, Seed, check
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]  # of a batch and the place of its first image among all
 BYTES = {np.dtype(np.uint8), torch.uint8}
+BYTE_LIKE = 16  # floats that exceed it, none of them negative, are taken for values from 0 to 255
 BATCH_PIXELS = 2**20  # floats per batch; it affects the results by rounding only
 
 
@@ -37,11 +38,14 @@ class Denoiser:
 
     Raises:
         ConfigError: there is no such device.
-        TypeError, ValueError: in every method: values of another type or shape, or not finite.
+        TypeError, ValueError: in every method: values of another type or shape, not finite, or floats from 0 to 255.
     """
 
     def __init__(self, model: DenoisingAutoencoder, device: str = "auto") -> None:
-        self.model = model.eval().to(_device(device))
+        if not isinstance(model, DenoisingAutoencoder):
+            remedy = "Denoiser.load reads a run folder or a checkpoint"
+            raise TypeError(f"model is {type(model).__name__}: must be a DenoisingAutoencoder; {remedy}")
+        self.model = model.eval().to(_device(device), torch.float32)
 
     @classmethod
     def load(cls, checkpoint: str | Path, device: str = "auto") -> "Denoiser":
@@ -139,6 +143,9 @@ def to_tensor(
     tensor: Tensor = values.to(device).float().reshape(-1, *shape) / (255 if is_bytes else 1)
     if not tensor.isfinite().all():
         raise ValueError(f"{name} hold NaN or infinity: must be finite")
+    # noise that is strong enough for such values makes some of them negative
+    if name == "images" and tensor.numel() and tensor.min() >= 0 and (high := tensor.max()) > BYTE_LIKE:
+        raise ValueError(f"images reach {high:.3g}: divide by 255; clean floats lie in [0, 1]")
     return tensor
 
 

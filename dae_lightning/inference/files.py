@@ -15,13 +15,14 @@ from PIL.Image import Resampling
 
 from dae_lightning import config
 from dae_lightning.data.pictures import FORMATS, Bytes, mode_of, picture, pixels, read_picture, write_picture
-from dae_lightning.errors import CheckpointError, ConfigError, DataError
+from dae_lightning.errors import CheckpointError, ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
 
-IDX = b"\0\0\x08\x03"  # how images in the MNIST format begin: bytes, in three dimensions
-UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2")  # reported as skipped, not silently passed over
+IDX = (b"\0\0\x08\x03", b"\0\0\x08\x04")  # how images in the MNIST format begin: bytes, in three or four dimensions
+RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
+UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
 NAMED = 3  # how many files a note names
 
 
@@ -86,7 +87,7 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
         try:
             count, remarks = denoise_file(denoiser, settings, source, target)
         except DataError as error:
-            skipped[source] = str(error).removeprefix(f"{source}: ")
+            skipped[source] = str(error).removeprefix(f"{printable(source)}: ")
             continue
         except OSError as error:
             skipped[source] = f"cannot be written ({error.strerror or error})"
@@ -96,14 +97,17 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
             notes[note].append(source)
 
     files = len(images.targets) + len(images.skipped)
-    print(f"{done:,} images in {files - len(skipped):,} files denoised, in {settings.output}")
+    print(f"{done:,} images in {files - len(skipped):,} files denoised, in {printable(settings.output)}")
+    noise = denoiser.model.noise
+    clipped = "" if settings.corrupt or noise.in_range else "; 8-bit pictures hold clipped noise, which it never saw"
+    print(f"the model was trained on {noise.title()}{clipped}")
     for note, names in notes.items():
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        print(f"note: {note}: {', '.join(map(str, names[:NAMED]))}{more}")
+        print(f"note: {note}: {', '.join(map(printable, names[:NAMED]))}{more}")
     if images.passed_over:
         print(f"passed over: {images.passed_over:,} files that are not images")
     for name, reason in skipped.items():
-        print(f"skipped: {name} {reason}")
+        print(f"skipped: {printable(name)} {reason}")
     if skipped:
         raise DataError(f"{len(skipped):,} of {files:,} files skipped, as listed above")
 
@@ -117,20 +121,22 @@ def denoise_file(denoiser: "Denoiser", settings: config.Denoise, source: Path, t
     """
     import torch
 
-    from dae_lightning.data.idx import read_idx, write_idx
+    from dae_lightning.data.idx import grey, read_idx, write_idx
     from dae_lightning.randomness import derive
 
     # a function of the file's place in the folder, so that the noise does not depend on other files
     seed = derive(settings.seed, "files", str(target.relative_to(settings.output)))
     mode = mode_of(denoiser.model.input_shape)
     if not _is_picture(source) and _is_idx(source):
-        images = read_idx(source).numpy()
+        stored = read_idx(source)
+        images = grey(stored).numpy()
         if images.ndim != 3:
             raise DataError(f"holds {images.shape}, but images are (N, height, width)")
         if mode != "L":
             raise DataError("holds grey images, the model takes colour ones")
         notes: list[str] = []
-        write_idx(target, torch.from_numpy(_denoised(images, denoiser, settings, seed, notes)))
+        denoised = torch.from_numpy(_denoised(images, denoiser, settings, seed, notes))
+        write_idx(target, denoised.view(stored.shape))
         return len(images), notes
     image, format, notes = read_picture(source, mode)
     (denoised,) = _denoised(pixels(image)[None], denoiser, settings, seed, notes)
@@ -195,4 +201,4 @@ def _is_idx(file: Path) -> bool:
         return False
     except OSError:
         return True  # reading it again will report why it cannot be read
-    return head == IDX
+    return head in IDX

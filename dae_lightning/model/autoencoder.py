@@ -15,7 +15,7 @@ from torch.optim import Adam
 from dae_lightning import kinds
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.checkpoint import read_checkpoint
-from dae_lightning.model.image_checks import check_clean, check_images, check_shape
+from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
 from dae_lightning.model.metrics import TASKS, ImageQuality, bce
 from dae_lightning.model.network import Network, make_network
 from dae_lightning.model.noise import Noise, corrupt_each, make_noise
@@ -38,7 +38,7 @@ class DenoisingAutoencoder(LightningModule):
         latent: size of the code, at least 1.
         noise: a corruption process, or its settings as plain values; it acts in training mode only.
         network: a network, or the settings of one as plain values; by default the notebook's, one dense layer each way.
-        optim: settings of the optimiser (see `conf/optim/`), by default the notebook's Adam.
+        optim: settings of the optimiser (see `conf/optim/`); the notebook's Adam, and its values where left out.
         seed: the initial weights and the training noise are functions of it.
         eval_seed: the noise on validation and test images is a function of it and of an image's position.
 
@@ -48,6 +48,7 @@ class DenoisingAutoencoder(LightningModule):
 
     optimizer_class: type[Adam] = Adam
 
+    @in_our_names
     def __init__(
         self,
         input_shape: int | Sequence[int],
@@ -118,7 +119,8 @@ class DenoisingAutoencoder(LightningModule):
         clean = self.images_of(batch)
         if batch_idx == 0:
             check_clean(clean)
-        noisy = self.noise(clean, self.noise_generator(self.global_rank))
+        # not noise(clean): a loaded model may be in evaluation mode, which Lightning keeps
+        noisy = self.noise.corrupt(clean, self.noise_generator(self.global_rank))
         loss = self.loss(noisy, clean)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(clean), sync_dist=True)
         return loss
@@ -176,9 +178,9 @@ class DenoisingAutoencoder(LightningModule):
         for task, images in zip(TASKS, (clean, noisy), strict=True):
             logits = self.network.logits(images)
             if logits is None:
-                self._quality(stage, task).update(self.network(images).float(), clean)
-            else:
-                self._quality(stage, task).update(torch.sigmoid(logits.float()), clean, logits.float())
+                self._quality(stage, task).update(self.network(images).float(), clean.float())
+            else:  # in float32, whatever the model's precision
+                self._quality(stage, task).update(torch.sigmoid(logits.float()), clean.float(), logits.float())
 
     def log_quality(self, stage: str) -> None:
         """Log `<stage>/<task>/<metric>` of the images judged, and reset the metrics."""

@@ -69,8 +69,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # of many types: torch's, zipfile's, pickle's
         # torch explains in paragraphs; the line that counts names what may not be called
         lines = str(error).splitlines() or [type(error).__name__]
-        reason = next((line for line in lines if "GLOBAL" in line), lines[0])[:200]
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from error
+        reason = next((line for line in lines if "GLOBAL" in line), lines[0]).strip()[:200]
+        raise CheckpointError(f"{path}: cannot be loaded with weights_only=True ({reason})") from error
     parts = ("hyper_parameters", "state_dict")
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
         raise CheckpointError(f"{path}: not a checkpoint of a denoising autoencoder")

@@ -1,9 +1,27 @@
 """What may go into a model, and the errors of what may not: what came, and what is expected."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+NOTEBOOK_NAMES = ("input_dim", "latent_dim", "noise_mean", "noise_stddev")
+
+
+def in_our_names(init: Callable[P, None]) -> Callable[P, None]:
+    """The model's constructor; to the notebook's own call it answers with the names of its arguments here."""
+
+    @wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        if notebooks := [name for name in NOTEBOOK_NAMES if name in kwargs]:
+            ours = "input_shape=..., latent=..., noise=GaussianNoise(mean, sigma)"
+            raise TypeError(f"{', '.join(notebooks)}: named otherwise here, as in DenoisingAutoencoder({ours})")
+        init(*args, **kwargs)
+
+    return checked
 
 
 def check_shape(input_shape: int | Sequence[int]) -> tuple[int, ...]:

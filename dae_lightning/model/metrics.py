@@ -96,9 +96,10 @@ class ImageQuality(Metric):
         }
         with torch.autocast(clean.device.type, enabled=False):  # SSIM takes differences of matrix products
             each = torch.stack([values[name]() for name in self.names]).double()
-        self.total += each.sum(1)
-        self.squares += each.square().sum(1)
-        self.count += len(clean)
+        # not in place: after `trainer.validate` the sums are tensors of inference mode, which a fit could not change
+        self.total = self.total + each.sum(1)
+        self.squares = self.squares + each.square().sum(1)
+        self.count = self.count + len(clean)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.total / self.count, strict=True))

@@ -95,6 +95,9 @@ class DenseNetwork(Network):
 
 def make_network(settings: Mapping[str, Any], input_shape: Sequence[int], latent: int, seed: int) -> Network:
     """The network that `settings` describe, as in `{"kind": "dense", "input_scale": 1.0}`; its weights go by `seed`."""
+    if not isinstance(settings, Mapping):
+        came = type(settings).__name__
+        raise ConfigError(f"network is {came}: must be a dae_lightning.model.network.Network, or its settings")
     with torch.random.fork_rng(devices=[]):  # for a network that draws its weights from torch's global generator
         torch.manual_seed(derive(seed, "weights"))
         network: Network = make("network", settings, input_shape=tuple(input_shape), latent=latent, seed=seed)

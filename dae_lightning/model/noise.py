@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
+from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
 from dae_lightning.schema import make, register
@@ -19,11 +20,14 @@ from dae_lightning.schema import make, register
 class Noise(Part):
     """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode.
 
+    It is the identity in an export too: `LightningModule.to_onnx` leaves a model in the mode in which it is.
+
     One of your own has a `kind`, hands its parameters to `super().__init__`, and overrides `corrupt`.
     """
 
     group = "noise"
     level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
+    in_range: ClassVar[bool] = False  # whether what it makes of images in [0, 1] lies there too
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`clean` (B, *input_shape) corrupted, in training and evaluation mode alike; same shape and dtype.
@@ -33,7 +37,12 @@ class Noise(Part):
         raise NotImplementedError
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.corrupt(clean, generator) if self.training else clean
+        return self.corrupt(clean, generator) if self.training and not torch.compiler.is_exporting() else clean
+
+    def title(self) -> str:
+        """As in "gaussian noise, mean 0, sigma 2"."""
+        values = (f", {name} {getattr(self, name):g}" for name in self._parameter_names)
+        return f"{self.kind.replace('_', ' ')} noise{''.join(values)}"
 
     def at(self, level: float) -> "Noise":
         """This process at another level; itself, where it has none."""
@@ -52,7 +61,8 @@ class Noise(Part):
 class GaussianNoise(Noise):
     """clean + N(mean, sigma^2) per pixel, not clipped.
 
-    `mean` and `sigma` >= 0 are in units of the [0, 1] pixel range; the defaults are the notebook's.
+    `mean` and `sigma` >= 0, in the order of torch.normal, are in units of the [0, 1] pixel range. The defaults are
+    those of the notebook's layer; its experiments use sigma 2 and 6.
     """
 
     kind = "gaussian"
@@ -102,6 +112,7 @@ class MaskingNoise(Noise):
 
     kind = "masking"
     level = "probability"
+    in_range = True
     probability: float
 
     def __init__(self, probability: float) -> None:
@@ -117,6 +128,7 @@ class SaltAndPepperNoise(Noise):
 
     kind = "salt_and_pepper"
     level = "probability"
+    in_range = True
     probability: float
 
     def __init__(self, probability: float) -> None:
@@ -134,6 +146,8 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def make_noise(settings: Mapping[str, Any]) -> Noise:
     """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"noise={settings!r:.80}: must be a noise, such as GaussianNoise(sigma=2), or its settings")
     noise: Noise = make("noise", settings)
     return noise
 

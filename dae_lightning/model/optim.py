@@ -16,8 +16,9 @@ NOTEBOOK_ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam", "lr": 1e-3,
 
 
 def check_optim(settings: Mapping[str, Any]) -> kinds.Optim:
-    """`settings` with types and ranges checked; raises ConfigError."""
-    optim: kinds.Optim = check(kinds.Optim, dict(settings), "optim")
+    """`settings` with types and ranges checked, the notebook's where they are left out; raises ConfigError."""
+    settings = {**NOTEBOOK_ADAM, **settings} if isinstance(settings, Mapping) else settings
+    optim: kinds.Optim = check(kinds.Optim, settings, "optim")
     return optim
 
 

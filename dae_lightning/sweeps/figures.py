@@ -16,6 +16,7 @@ from dae_lightning.sweeps.jobs import STATUSES, number
 from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep
 
 TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "gain over the mean image in dB"}
+LONG = 24  # characters of a value; two such fit an axis of curves.png side by side
 WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic
 
 
@@ -77,6 +78,8 @@ def curves_figure(sweep: Sweep) -> Figure:
     shown = [value for value in values if value in by_value and by_value[value].finished]
     numbers = numeric(values)
     places = [number(value) or 0.0 for value in shown] if numbers else list(range(len(shown)))
+    ticks = [value if len(value) <= LONG else f"…{value[1 - LONG :]}" for value in shown]  # paths differ at their end
+    crowded = sum(len(tick) + 1 for tick in ticks) > 2 * LONG
     left, right = figure.subplots(1, 2)
     for axes, metric, unit in ((left, "psnr", "PSNR in dB"), (right, "bce", "BCE")):
         if metric == "psnr":
@@ -90,7 +93,7 @@ def curves_figure(sweep: Sweep) -> Figure:
             axes.errorbar(places, means, bars, color=colour, marker="o", ms=5, capsize=3, label=task, **line)
         if numbers and places and min(places) > 0 and max(places) >= WIDE * min(places):
             axes.set_xscale("log")
-        axes.set_xticks(places, shown)
+        axes.set_xticks(places, ticks, **({"rotation": 45, "ha": "right"} if crowded else {}))
         axes.minorticks_off()
         if not numbers:
             axes.set_xlim(-0.5, len(shown) - 0.5)

@@ -72,22 +72,22 @@ def label(sweep: Sweep, setting: Setting) -> str:
 
 
 def gallery_figure(clean: Tensor, rows: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
-    """Left what a model gets, right what it makes of it; `clean` and both of each row are (N, H, W) or (N, 3, H, W)."""
-    height = clean.shape[-2] / clean.shape[-1] * 0.54 * (len(rows) + 1)  # inches, of tiles half an inch wide, and gaps
-    names = 0.085 * max(len(line) for name in rows for line in name.split("\n"))
-    figure = Figure(figsize=(0.6 + names + 2 * 0.5 * len(clean), 0.7 + height), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, side, name in ((left, 0, "noisy: what the model gets"), (right, 1, "denoised: what it makes of it")):
-        wall = montage([clean, *(pair[side] for pair in rows.values())])
+    """Noisy images left, denoised ones right; `clean` and both of each row are (N, H, W) or (N, 3, H, W)."""
+    walls = [montage([clean, *(pair[side] for pair in rows.values())]) for side in (0, 1)]
+    rows_of_wall, columns = walls[0].shape[:2]
+    scale = 0.5 * len(clean) / columns  # inches per pixel, of tiles half an inch wide
+    figure = Figure(figsize=(2.1 * scale * columns, scale * rows_of_wall), dpi=120)
+    # labels and titles lie outside: they take the space that they need
+    axes_of_walls = figure.subplots(1, 2, gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": 0.05})
+    for axes, wall, name in zip(axes_of_walls, walls, ("noisy", "denoised"), strict=True):
         axes.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(name, fontsize=9, color=INK)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-    tile = wall.shape[0] / (len(rows) + 1)
+    left = axes_of_walls[0]
+    tile = rows_of_wall / (len(rows) + 1)
     left.set_yticks([(row + 0.5) * tile for row in range(len(rows) + 1)], ["original", *rows], fontsize=8, color=INK)
     left.tick_params(length=0)
-    left.set_anchor("E")  # spare space lies outside, for names longer than estimated
-    right.set_anchor("W")
-    figure.suptitle(title, fontsize=10, color=INK)
+    figure.suptitle(title, fontsize=10, color=INK, y=1 + 0.3 / figure.get_figheight(), va="bottom")
     return figure

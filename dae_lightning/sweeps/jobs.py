@@ -139,14 +139,14 @@ def by_key(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def plain(value: object) -> str:
-    """A value as one text, however it was written: 2, 2.0 and 2e0 are the same, and so are 1e-3 and 0.001."""
+    """A value as one text, however it was written: the same of 2, 2.0 and 2e0, of 1e-3 and 0.001, and of a and 'a'."""
     if value is None or isinstance(value, bool):
         return str(value).replace("None", "null").lower()
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(plain, value))}]"
     found = number(text := str(value).strip())
     if found is None:
-        return text
+        return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
     return f"{found:.0f}" if found.is_integer() and abs(found) < 1e15 else repr(found)
 
 

@@ -50,7 +50,13 @@ class Summary(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self._folder is not None:
             try:
-                line = progress(read_sweep(self._folder), True, time.time())
+                sweep = read_sweep(self._folder)
+                plan = sweep.of_plan()
+                if plan and not any(
+                    job is None or job.status == "running" or _to_run_again(job, sweep.began) for job in plan
+                ):
+                    return  # the summary will say it
+                line = progress(sweep, True, time.time())
             except Exception as error:
                 line = f"[sweep] how far is not known: {error}"
             tell(line, sys.stderr)

@@ -10,7 +10,9 @@ from torch.nn import Parameter
 from torch.optim import Adam
 from torch.optim.adam import adam
 from torch.optim.lr_scheduler import OneCycleLR
+from torchmetrics import Metric
 
+from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import as_float
 from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
@@ -60,6 +62,23 @@ class FusedAdam(Adam):
                 parameter.grad = None
 
 
+class Latest(Metric):
+    """The value that it was given last: Lightning's own mean would start again when a training is resumed."""
+
+    full_state_update = False
+    value: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(sync_on_compute=False)  # every rank has the loss of the whole batch
+        self.add_state("value", torch.tensor(math.nan))
+
+    def update(self, value: float) -> None:
+        self.value = torch.full_like(self.value, value)
+
+    def compute(self) -> Tensor:
+        return self.value
+
+
 class ManySteps(DenoisingAutoencoder):
     """A DenoisingAutoencoder that takes an optimiser step per batch of a chunk, under manual optimisation.
 
@@ -69,6 +88,7 @@ class ManySteps(DenoisingAutoencoder):
     """
 
     optimizer_class: type[Adam] = FusedAdam
+    takes_chunks = True  # ImageDataModule asks
     cuda_graph = True
     max_steps: int | None = None
 
@@ -77,6 +97,7 @@ class ManySteps(DenoisingAutoencoder):
         self.automatic_optimization = False
         self._rank = Rank()
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
+        self._logged_loss = Latest()
         self._recorded: RecordedStep | None = None
         self._noisy_val: dict[int, Tensor] = {}
 
@@ -94,7 +115,7 @@ class ManySteps(DenoisingAutoencoder):
         take_step, first_step, losses = self._take_step(optimizer), self.batches_seen, []
         for images in batches[: self.steps_left()]:
             clean = as_float(images)
-            losses.append(take_step(self.noise(clean, self.noise_generator()), clean))
+            losses.append(take_step(self.noise.corrupt(clean, self.noise_generator()), clean))
             if schedule is not None:
                 schedule.step()
         self.trainer.should_stop |= self.steps_left() == 0
@@ -144,19 +165,15 @@ class ManySteps(DenoisingAutoencoder):
         total = math.fsum(size * loss for size, loss in zip(sizes, values, strict=True))
         self._epoch_loss += total
         self._epoch_images += sum(sizes)
+        self._logged_loss.update(self._epoch_loss / self._epoch_images)
+        self.log("train/loss", self._logged_loss, on_step=False, on_epoch=True)
         return losses.new_tensor(total / sum(sizes))
 
     def _divergence(self, loss: float, step: int) -> TrainingError:
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
 
-    @property
-    def epoch_loss(self) -> float:
-        """The training loss of the epoch so far, mean over its images."""
-        return self._epoch_loss / max(self._epoch_images, 1)
-
     def on_train_epoch_end(self) -> None:
-        self.log("train/loss", self.epoch_loss)
         self.log_step()
         self._epoch_loss, self._epoch_images = 0.0, 0
 
@@ -165,18 +182,18 @@ class ManySteps(DenoisingAutoencoder):
         self.log("step", float(self.batches_seen))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if not isinstance(self.trainer.val_dataloaders, ChunkLoader):  # others give no indices, and may shuffle
+            return super().validation_step(batch, batch_idx)
         clean, indices = map(self.share, batch)
         # the draw is the same in every epoch, and making it takes as long as the rest of the validation
         if batch_idx not in self._noisy_val:
             self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
-        self.judge("val", clean, self._noisy_val[batch_idx])
+        return self.judge("val", clean, self._noisy_val[batch_idx])
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
             self.log_step()
-
-    # Lightning's own running mean would restart when a training is resumed within an epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

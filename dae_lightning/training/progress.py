@@ -1,5 +1,6 @@
 """What a person sees while it runs: one bar for the whole training, or a line an epoch where there is no terminal."""
 
+import math
 import sys
 from typing import Any
 
@@ -26,14 +27,17 @@ class TrainingBar(ProgressBar):
         images = min(int(trainer.num_training_batches) * loader.chunk_size, len(loader.images)) * epochs
         images -= loader.seen(trainer.current_epoch) * loader.chunk_size  # when resumed
         model: Any = pl_module
+        self._epochs = trainer.max_epochs or 0
         if (left := model.steps_left()) is not None:
             images = min(images, left * loader.batch_size)
+            steps = loader.batches_in(int(trainer.num_training_batches))
+            self._epochs = min(self._epochs, math.ceil(model.max_steps / steps))
         # disable=None: no bar where stderr is not a terminal
         self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
-        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{self._epochs}", refresh=False)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{self._epochs}", refresh=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -43,11 +47,9 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar.disable:
-            model: Any = pl_module
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            metrics["train/loss"] = model.epoch_loss  # the model logs it after this hook
-            text = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", file=sys.stderr)
+            metrics = trainer.callback_metrics
+            text = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics)
+            print(f"epoch {trainer.current_epoch + 1}/{self._epochs}  {text}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._bar.close()

@@ -1,17 +1,18 @@
 """`logger=tensorboard`: Lightning's logger for the scalars, and the same few test images, denoised every few epochs."""
 
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 from torch import Tensor
 
 from dae_lightning import kinds
 from dae_lightning.errors import ConfigError
-from dae_lightning.figures import Examples
+from dae_lightning.figures import Examples, print_png
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 
 
@@ -37,7 +38,7 @@ class ExampleImages(Callback):
         assert isinstance(pl_module, DenoisingAutoencoder)
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0 and isinstance(trainer.logger, TensorBoardLogger):
-            canvas = FigureCanvasAgg(self.examples.figure(pl_module, f"test images, epoch {epoch}"))
-            canvas.draw()
-            picture = np.asarray(canvas.buffer_rgba())[..., :3]
+            file = BytesIO()
+            print_png(self.examples.figure(pl_module, f"test images, epoch {epoch}"), file)
+            picture = np.asarray(Image.open(file).convert("RGB"))
             trainer.logger.experiment.add_image("test_examples", picture, pl_module.batches_seen, dataformats="HWC")

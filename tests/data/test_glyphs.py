@@ -29,7 +29,7 @@ def class_means(split: ImageSet) -> Tensor:
 
 
 def test_splits_are_uint8_images_with_int64_labels_of_the_sizes_asked_for(splits: Splits) -> None:
-    for split, size in zip(splits, (6_000, 1_000), strict=True):
+    for split, size in zip(splits[:2], (6_000, 1_000), strict=True):
         assert split.images.shape == (size, 28, 28)
         assert split.images.dtype == torch.uint8
         assert labels(split).shape == (size,)
@@ -38,7 +38,7 @@ def test_splits_are_uint8_images_with_int64_labels_of_the_sizes_asked_for(splits
 
 def test_one_seed_gives_the_same_letters_on_every_run(splits: Splits) -> None:
     again = Glyphs(train_size=6_000, test_size=1_000, seed=0).load()
-    for first, second in zip(splits, again, strict=True):
+    for first, second in zip(splits[:2], again[:2], strict=True):
         assert torch.equal(first.images, second.images)
         assert torch.equal(labels(first), labels(second))
 
@@ -53,7 +53,7 @@ def test_the_global_generator_has_no_say_and_is_left_alone(splits: Splits) -> No
 
 def test_another_seed_gives_other_letters(splits: Splits) -> None:
     other = Glyphs(train_size=100, test_size=100, seed=1).load()
-    for first, second in zip(splits, other, strict=True):
+    for first, second in zip(splits[:2], other[:2], strict=True):
         assert (first.images[:100] != second.images).flatten(1).any(dim=1).all()
 
 

@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def write(file: Path, content: bytes) -> Path:
 
 
 def write_folder(folder: Path, train: int = 5, test: int = 2, size: tuple[int, int] = (4, 3), ending: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
     write(folder / f"{TRAIN_IMAGES}{ending}", idx(train, *size))
     write(folder / f"{TRAIN_LABELS}{ending}", idx(train))
     write(folder / f"{TEST_IMAGES}{ending}", idx(test, *size))
@@ -55,7 +57,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("idx")
 
 
-shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3)
+shapes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
 @given(shape=shapes, data=st.data(), ending=st.sampled_from(["", ".gz"]))
@@ -110,7 +112,7 @@ def test_bytes_of_any_other_kind_are_refused(scratch: Path, content: bytes, endi
             header(2, 3, 4, kind=13),
             "starts with 00 00 0d 03, not 00 00 08 03 (images) or 00 00 08 01 (labels)",
         ),
-        (header(2, 2, 2, 2), "starts with 00 00 08 04, not 00 00 08 03 (images) or 00 00 08 01 (labels)"),
+        (header(2, 2, 2, 2, 2), "starts with 00 00 08 05, not 00 00 08 03 (images) or 00 00 08 01 (labels)"),
         (header(2, 3, 4)[:-1], "truncated: ends within its header of 16 bytes"),
         (header(0, 28, 28), "declares (0, 28, 28): holds nothing"),
         (header(2**20, 2**20), f"truncated: declares (1048576, 1048576), {2**40} bytes, but holds 0"),
@@ -163,7 +165,7 @@ def test_any_counts_and_any_one_size_make_a_data_set(
 ) -> None:
     source = IdxFolder(write_folder(tmp_path_factory.mktemp("folder"), train, test, size, ending))
     source.prepare()
-    for split, count in zip(source.load(), (train, test), strict=True):
+    for split, count in zip(source.load()[:2], (train, test), strict=True):
         assert split.images.dtype == torch.uint8
         assert split.images.shape == (count, *size)
         assert split.images.flatten().tolist() == [i % 256 for i in range(1, count * size[0] * size[1] + 1)]
@@ -180,10 +182,45 @@ def test_of_a_plain_and_a_packed_file_the_plain_one_is_read(tmp_path: Path) -> N
     assert labels.tolist() == [9, 9, 9, 9, 9]
 
 
+def dotted(name: str) -> str:
+    return name.replace("-idx", ".idx")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ending", ["", ".gz", ".GZ"])
+@pytest.mark.parametrize("spelled", [str, dotted])
+def test_files_are_found_by_their_usual_names_and_read_by_their_content(
+    tmp_path: Path, spelled: Callable[[str], str], ending: str, packed: bool
+) -> None:
+    for name in write_folder(tmp_path / "expected").iterdir():
+        content = name.read_bytes()
+        (tmp_path / f"{spelled(name.name)}{ending}").write_bytes(gzip.compress(content) if packed else content)
+    source = IdxFolder(tmp_path)
+    source.prepare()
+    for split, expected in zip(source.load()[:2], IdxFolder(tmp_path / "expected").load()[:2], strict=True):
+        assert torch.equal(split.images, expected.images)
+        assert split.labels is not None
+        assert expected.labels is not None
+        assert torch.equal(split.labels, expected.labels)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 4, 3), (5, 4, 3, 1)])
+def test_a_dimension_of_one_channel_is_grey(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    expected = IdxFolder(write_folder(tmp_path)).load().train.images
+    write(tmp_path / TRAIN_IMAGES, idx(*shape))
+    assert torch.equal(IdxFolder(tmp_path).load().train.images, expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4, 4), (5, 4, 4, 3)])
+def test_colour_is_not_taken_for_grey(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write(write_folder(tmp_path) / TRAIN_IMAGES, idx(*shape))
+    assert refusal(tmp_path).startswith(f"{tmp_path / TRAIN_IMAGES}: holds {shape}, but images are (N, H, W)")
+
+
 def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / TRAIN_LABELS).unlink()
-    (tmp_path / TEST_IMAGES).rename(tmp_path / "t10k-images.idx3-ubyte")
+    (tmp_path / TEST_IMAGES).rename(tmp_path / "t10k_images")
     with pytest.raises(DataError) as caught:
         IdxFolder(tmp_path).prepare()
     assert str(caught.value) == (f"{tmp_path}: lacks {TRAIN_LABELS}, {TEST_IMAGES}, plain or .gz")
@@ -239,7 +276,7 @@ def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.environ.get("DAE_TEST_DATA"), reason="DAE_TEST_DATA names no folder of real files")
 def test_real_files_hold_balanced_classes_and_black_corners() -> None:
-    train, test = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
+    train, test, _ = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
     for split in train, test:
         assert split.images.shape[1:] == (28, 28)
         assert split.images[:, 0, 0].float().mean() < 1

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.image_folder import ImageFolder
 from dae_lightning.errors import DataError
 
@@ -60,7 +61,7 @@ def numbers(images: torch.Tensor) -> list[int]:
 
 
 def test_grey_images_come_back_bit_by_bit_as_n_h_w(twenty: Path) -> None:
-    train, test = ImageFolder(twenty, test_fraction=0.25, seed=0).load()
+    train, test, _ = ImageFolder(twenty, test_fraction=0.25, seed=0).load()
     assert train.images.shape == (15, 5, 7)
     assert test.images.shape == (5, 5, 7)
     assert train.images.dtype == torch.uint8
@@ -71,7 +72,7 @@ def test_colour_images_come_back_bit_by_bit_as_n_3_h_w(tmp_path: Path) -> None:
     images = [pixels(number, 5, 7, 3) for number in range(2)]
     save(tmp_path / "train" / "0.png", images[0])
     save(tmp_path / "test" / "1.png", images[1])
-    train, test = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
+    train, test, _ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
     assert torch.equal(train.images, torch.from_numpy(images[0].transpose(2, 0, 1).copy())[None])
     assert torch.equal(test.images, torch.from_numpy(images[1].transpose(2, 0, 1).copy())[None])
 
@@ -80,7 +81,7 @@ def test_jpeg_images_come_back_near_what_was_saved(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 64, dtype=np.uint8)[None].repeat(16, axis=0)
     save(tmp_path / "a.jpg", ramp)
     save(tmp_path / "b.JPEG", ramp)
-    train, test = ImageFolder(str(tmp_path), test_fraction=0.5, seed=0).load()
+    train, test, _ = ImageFolder(str(tmp_path), test_fraction=0.5, seed=0).load()
     for split in (train, test):
         assert split.images.shape == (1, 16, 64)
         assert (split.images[0].int() - torch.from_numpy(ramp).int()).abs().max() <= 8
@@ -96,7 +97,7 @@ def test_one_seed_splits_alike_and_another_otherwise(twenty: Path) -> None:
 def test_the_test_set_has_its_fraction_of_the_images_and_each_set_at_least_one(
     twenty: Path, fraction: float, size: int
 ) -> None:
-    train, test = ImageFolder(twenty, fraction, seed=0).load()
+    train, test, _ = ImageFolder(twenty, fraction, seed=0).load()
     assert (len(train.images), len(test.images)) == (20 - size, size)
 
 
@@ -104,14 +105,14 @@ def test_train_and_test_folders_are_the_splits_whatever_the_fraction(tmp_path: P
     for number in range(4):
         save(tmp_path / "train" / f"{number}.png", pixels(number, 5, 7))
     save(tmp_path / "test" / "4.png", pixels(4, 5, 7))
-    train, test = ImageFolder(tmp_path, test_fraction=0.9, seed=0).load()
+    train, test, _ = ImageFolder(tmp_path, test_fraction=0.9, seed=0).load()
     assert sorted(numbers(train.images)) == [0, 1, 2, 3]
     assert numbers(test.images) == [4]
 
 
 def test_images_outside_sub_folders_have_no_labels(twenty: Path) -> None:
     save(twenty / "more" / "19.png", pixels(19, 5, 7))  # one that is in a sub-folder makes no label
-    train, test = ImageFolder(twenty, test_fraction=0.5, seed=0).load()
+    train, test, _ = ImageFolder(twenty, test_fraction=0.5, seed=0).load()
     assert train.labels is None
     assert test.labels is None
 
@@ -122,7 +123,7 @@ def test_labels_are_the_places_of_the_sub_folders_in_sorted_order(tmp_path: Path
             tmp_path / ("dog", "cat", "emu", "ant")[number % 4] / "deep" / f"{number}.png",
             pixels(number, 5, 7),
         )
-    for split in ImageFolder(tmp_path, test_fraction=0.25, seed=0).load():
+    for split in ImageFolder(tmp_path, test_fraction=0.25, seed=0).load()[:2]:
         assert split.labels is not None
         assert split.labels.dtype == torch.int64
         assert split.labels.tolist() == [(2, 1, 3, 0)[number % 4] for number in numbers(split.images)]
@@ -131,7 +132,7 @@ def test_labels_are_the_places_of_the_sub_folders_in_sorted_order(tmp_path: Path
 def test_a_sub_folder_has_one_label_in_both_splits_though_each_lacks_some_folders(tmp_path: Path) -> None:
     for number, folder in enumerate(["train/ant", "train/cat", "test/bee", "test/cat"]):
         save(tmp_path / folder / "x.png", pixels(number, 5, 7))
-    train, test = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
+    train, test, _ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
     assert train.labels is not None
     assert test.labels is not None
     assert train.labels.tolist() == [0, 2]
@@ -144,7 +145,7 @@ def test_hidden_and_other_files_are_passed_over(twenty: Path) -> None:
     (twenty / ".cache").mkdir()
     (twenty / ".cache" / "thumb.png").write_text("not an image")
     (twenty / "folder.png").mkdir()
-    train, test = ImageFolder(twenty, test_fraction=0.5, seed=0).load()
+    train, test, _ = ImageFolder(twenty, test_fraction=0.5, seed=0).load()
     assert len(train.images) + len(test.images) == 20
 
 
@@ -179,6 +180,87 @@ def test_a_folder_without_images_is_refused_by_name(tmp_path: Path) -> None:
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     save(tmp_path / "a.png", pixels(0, 5, 7))
     assert load_error(tmp_path).startswith(f"{tmp_path} holds one image")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("training", "testing"), ("Train", "Test"), ("TRAINING", "test")]
+)
+@pytest.mark.parametrize("val", ["val", "Valid", "validation", None])
+def test_the_usual_spellings_of_the_splits_are_understood(
+    tmp_path: Path, train: str, test: str, val: str | None
+) -> None:
+    for number in range(20):
+        split = train if number < 12 else test if number < 16 or val is None else val
+        save(tmp_path / split / "abc"[number % 3] / f"{number}.png", pixels(number, 5, 7))
+    splits = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
+    assert sorted(numbers(splits.train.images)) == list(range(12))
+    assert sorted(numbers(splits.test.images)) == list(range(12, 20 if val is None else 16))
+    if val is None:
+        assert splits.val is None
+    else:
+        assert splits.val is not None
+        assert sorted(numbers(splits.val.images)) == list(range(16, 20))
+    for split in splits:
+        if split is not None:
+            assert split.labels is not None
+            assert split.labels.tolist() == [number % 3 for number in numbers(split.images)]
+
+
+@pytest.mark.parametrize("val_size", [None, 0, 5])
+def test_a_validation_folder_is_for_validation_unless_another_size_is_asked_for(
+    tmp_path: Path, val_size: int | None
+) -> None:
+    for number in range(20):
+        split = "train" if number < 12 else "test" if number < 16 else "val"
+        save(tmp_path / split / f"{number}.png", pixels(number, 5, 7))
+    data = ImageDataModule(ImageFolder(tmp_path, test_fraction=0.5, seed=0), batch_size=4, val_size=val_size)
+    data.setup()
+    trained, validated = numbers(data.train.images), numbers(data.val.images)
+    assert sorted(trained + validated) == [*range(12), *range(16, 20)]
+    if val_size is None:
+        assert sorted(validated) == [16, 17, 18, 19]
+    else:
+        assert len(validated) == val_size
+
+
+def test_two_spellings_of_one_split_are_refused(tmp_path: Path) -> None:
+    for folder in ("test", "train", "training"):
+        save(tmp_path / folder / "a.png", pixels(0, 5, 7))
+    assert load_error(tmp_path) == f"{tmp_path} holds train/ and training/; give one of them"
+
+
+@pytest.mark.parametrize("names", [("testA", "trainA"), ("test_images", "train_images", "val_images"), ("trainset",)])
+def test_folders_that_look_like_splits_but_are_not_understood_are_not_mixed(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for number, name in enumerate(names):
+        for copy in range(2):
+            save(tmp_path / name / "cat" / f"{copy}.png", pixels(number, 5, 7))
+    found = ", ".join(f"{name}/" for name in names)
+    message = f"{tmp_path} holds only {found}, which look like splits; name them train/ and test/"
+    assert load_error(tmp_path) == message
+
+
+@pytest.mark.parametrize("layout", ["mnist_png/{split}/{number}.png", "{number}/{split}/a.png"])
+def test_splits_further_down_are_not_mixed(tmp_path: Path, layout: str) -> None:
+    for number, split in enumerate(("training", "Testing")):
+        save(tmp_path / layout.format(split=split, number=number), pixels(number, 5, 7))
+    message = f"{tmp_path} holds train/ and test/ further down; they must lie directly below it"
+    assert load_error(tmp_path) == message
+
+
+def test_classes_may_be_called_like_splits_among_others(tmp_path: Path) -> None:
+    for number, name in enumerate(("valley", "tractor", "trainer")):
+        save(tmp_path / name / "a.png", pixels(number, 5, 7))
+    labels = ImageFolder(tmp_path, test_fraction=0.3, seed=0).load().train.labels
+    assert labels is not None
+    assert len(labels) == 2
+
+
+def test_a_validation_folder_without_test_images_is_refused(tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        save(tmp_path / folder / "a.png", pixels(0, 5, 7))
+    assert load_error(tmp_path) == f"{tmp_path} holds train/ and val/ alone; give both train/ and test/, or neither"
 
 
 @pytest.mark.parametrize("present", ["train", "test"])
@@ -272,7 +354,7 @@ def test_a_very_wide_image_is_read(tmp_path: Path) -> None:
     wide = np.arange(10_000, dtype=np.uint32).astype(np.uint8)[None]
     for name in ("a.png", "b.png"):
         save(tmp_path / name, wide)
-    train, _ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
+    train, *_ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
     assert torch.equal(train.images, torch.from_numpy(wide)[None])
 
 
@@ -285,7 +367,7 @@ def test_images_that_exif_rotates_come_out_upright(tmp_path: Path) -> None:
         (tmp_path / split).mkdir()
         Image.fromarray(upright).save(tmp_path / split / "a.jpg", quality=95)
         sideways.save(tmp_path / split / "b.jpg", quality=95, exif=exif)
-    for split in ImageFolder(tmp_path, test_fraction=0.5, seed=0).load():
+    for split in ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()[:2]:
         assert split.images.shape == (2, 32, 16)
         assert (split.images.int() - torch.from_numpy(upright).int()).abs().max() <= 8
 
@@ -293,5 +375,5 @@ def test_images_that_exif_rotates_come_out_upright(tmp_path: Path) -> None:
 def test_images_of_four_bits_are_scaled_to_the_full_range(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png(2, 1, 4, 0, b"\x00\x0f"))  # pixels 0 and 15 of 15
-    train, _ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
+    train, *_ = ImageFolder(tmp_path, test_fraction=0.5, seed=0).load()
     assert train.images.tolist() == [[[0, 255]]]

@@ -73,7 +73,7 @@ def _at(owner: Any, name: str, draw: Callable[[random.Random], int], *counts: Ca
 
 
 TARGETS: dict[str, Plan] = {
-    "before or behind the first step": _at(FusedAdam, "update", lambda r: r.randint(1, 2)),
+    "before or after the first step": _at(FusedAdam, "update", lambda r: r.randint(1, 2)),
     "at the last step of an epoch": _at(FusedAdam, "update", lambda r: STEPS * r.randint(1, 5)),
     "during validation": _at(ManySteps, "validation_step", lambda r: r.randint(1, 5)),
     "between a checkpoint's temporary file and its rename": _at(
