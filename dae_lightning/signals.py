@@ -25,7 +25,7 @@ class Interrupted(BaseException):
 
 def stop_at_once() -> None:
     """From now on a signal raises Interrupted wherever the program is: there is no step to finish."""
-    _handle(_raise)
+    handle(_raise)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def stopping_at_once() -> Iterator[None]:
 
 def end_by_the_next() -> None:
     """From now on a signal ends the process as it would any other."""
-    _handle(signal.SIG_DFL)
+    handle(signal.SIG_DFL)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
@@ -56,7 +56,8 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(signum)
 
 
-def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *signals: int) -> None:
+def handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *signals: int) -> None:
+    """Let `handler` answer these signals, by default all; in a thread that is not the main one nothing changes."""
     if threading.current_thread() is threading.main_thread():  # Python allows it in no other
         for signum in signals or (*SIGNALS, STOP):
             signal.signal(signum, handler)
@@ -75,7 +76,7 @@ class StopSignal:
 
     def listen(self, *signals: int) -> None:
         """From now on take note of these signals, by default of all, instead of being ended by them."""
-        _handle(self._note, *signals)
+        handle(self._note, *signals)
 
     def raise_if_received(self) -> None:
         """Raises Interrupted."""

@@ -6,15 +6,16 @@ They are told by torchrun's environment variables or SLURM's; `launch` starts th
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any, NamedTuple
 
 from dae_lightning import errors
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
-from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, stop_at_once
+from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, handle, stop_at_once
 
 
 class Rank(NamedTuple):
@@ -54,7 +55,7 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
     if "fork" not in multiprocessing.get_all_start_methods():
         raise ConfigError("trainer.strategy=ddp: this system cannot fork; start it under torchrun")
     import torch
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -63,6 +64,19 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
         logging.getLogger(name).propagate = False
     # Lightning too reads the variable, and would set another number if it were not there
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // size)))
+    told: list[int] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        told.append(signum)
+        end_by_the_next()
+        for process in multiprocessing.active_children():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signum)
+
+    def rank(*args: object) -> float:
+        return _run(task, told, *args)
+
+    handle(pass_on, *SIGNALS)
     try:
         with TemporaryDirectory() as logs:
             configuration = LaunchConfig(
@@ -77,28 +91,27 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
                 monitor_interval=0.1,
                 start_method="fork",
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
+                # its handler raises an exception wherever Python is, which may be where exceptions are ignored
+                signals_to_handle="SIGHUP,SIGQUIT",
             )
-            value: float = elastic_launch(configuration, record(_run))(task, *args)[0]
+            value: float = elastic_launch(configuration, record(rank))(*args)[0]
             return value
-    except SignalException as stop:
-        if isinstance(stop.__context__, SignalException):  # the second signal: end by it, as any process does
-            signal.signal(stop.sigval, signal.SIG_DFL)
-            os.kill(os.getpid(), stop.sigval)
-        raise Interrupted(stop.sigval) from None
     except ChildFailedError as error:
-        raise _reason(*error.get_first_failure()) from None
+        raise Interrupted(told[0]) if told else _reason(*error.get_first_failure()) from None
     finally:
-        stop_at_once()  # the launcher has set handlers of its own
+        stop_at_once()
 
 
-def _run(task: Callable[..., float], *args: object) -> float:
-    """In the new process: run the task."""
+def _run(task: Callable[..., float], told: list[int], *args: object) -> float:
+    """In the new process: run the task, unless a signal came before there was a process to pass it on to."""
     import torch
 
     os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
     stop_at_once()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        if told:
+            raise Interrupted(told[0])
         return task(*args)
     except Interrupted as stop:
         sys.exit(stop.status)

@@ -37,7 +37,7 @@ class Training:
 
     def status(self) -> int:
         """Wait for its end: the exit status, negative where a signal ended it."""
-        self._process.join(2 * PATIENCE)  # half of it are the 30 s in which ranks may save, where one was busy
+        self._process.join(PATIENCE)
         if self._process.is_alive():
             self._process.kill()
             raise AssertionError(f"still running: {self.said}")
