@@ -65,20 +65,17 @@ Network = Annotated[SerializeAsAny[NetworkKind], kind_of("network")]
 
 class OptimKind(Kind):
     group = "optim"
+    lr: Positive  # of a cycle the highest
+    betas: Annotated[tuple[Beta, Beta], List]
+    eps: Positive
 
 
 class Adam(OptimKind):
     kind: Literal["adam"]
-    lr: Positive
-    betas: Annotated[tuple[Beta, Beta], List]
-    eps: Positive
 
 
 class AdamOneCycle(OptimKind):
     kind: Literal["adam_onecycle"]
-    lr: Positive  # the highest rate of the cycle
-    betas: Annotated[tuple[Beta, Beta], List]
-    eps: Positive
     warmup: Beta  # share of the training in which the rate rises
 
 
