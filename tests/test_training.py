@@ -64,6 +64,12 @@ def test_a_run_leaves_checkpoints_metrics_results_and_figures(run: Run) -> None:
     assert results["test"]["noisy_input"]["denoising"]["psnr"] == pytest.approx(-6.02, abs=0.1)
 
 
+def test_figures_are_drawn_only_if_asked_for(run: Run) -> None:
+    folder = run("run", "figures=false", "trainer.max_epochs=1")
+    assert (folder / "results.json").is_file()
+    assert not (folder / "figures").exists()
+
+
 def test_metrics_csv_has_one_dense_row_an_epoch(run: Run) -> None:
     written = rows(run("run"))
     assert [row["epoch"] for row in written] == [1, 2]

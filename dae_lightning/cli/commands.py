@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins
-from dae_lightning.cli import hydra_app
+from dae_lightning.cli import checks, hydra_app
 from dae_lightning.cli.arguments import pasteable
 from dae_lightning.cli.hydra_app import checked, one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
@@ -38,7 +38,7 @@ def train() -> None:
             _train(*run)
             return
         if hydra_app.multirun_asked_for():
-            hydra_app.check_sweep(sys.argv[1:])
+            checks.check_sweep(sys.argv[1:], hydra_app.CONF)
         try:
             hydra.main(version_base="1.3", config_path=str(hydra_app.CONF), config_name="train")(_run_or_job)()
             RELAY.raise_if_received()
@@ -88,7 +88,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
     """Train a single run in its folder, in this process or in ranks that it starts."""
     _make_absolute(cfg)
     settings = checked(cfg, config.Train)
-    hydra_app.check_start(settings.trainer)
+    checks.check_start(settings.trainer)
     try:
         if settings.trainer.strategy is None or Rank.of_this_process() is not None:
             return _rank(cfg, settings, folder)
@@ -105,7 +105,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
 
 def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:
     """Train in this process, alone or as one of several ranks, of which the first holds the folder."""
-    if hydra_app.check_start(settings.trainer) > 0:
+    if checks.check_start(settings.trainer) > 0:
         from dae_lightning.training import run as training
 
         return training.train(settings, folder)
@@ -119,7 +119,7 @@ def _job(cfg: DictConfig, folder: Path) -> float:
     overrides, told = list(HydraConfig.get().overrides.task), partial(one_line, kind=config.Train)
     try:
         settings = checked(cfg, config.Train)
-        hydra_app.check_start(settings.trainer)
+        checks.check_start(settings.trainer)
     except (ConfigError, OmegaConfBaseException) as error:
         if (job := Job.read(folder)) is None or job.config is None:  # else the folder holds a job with valid settings
             Job(folder, overrides, None).ended("failed", told(error)).write()
@@ -156,7 +156,7 @@ def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path
         files |= {"hydra": HydraConfig.instance().cfg, "overrides": list(HydraConfig.get().overrides.task)}
     elif not Path(settings.resume or "").is_file():  # a named file is resumed, or none
         checkpoint = resuming.newest_intact(checkpoint)
-    return training.train(settings, folder, checkpoint, lambda: _record(folder, files))
+    return training.train(settings, folder, checkpoint, cache(lambda: _record(folder, files)))  # once
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _record(folder: Path, files: dict[str, Any]) -> None:
-    """Write files in `.hydra/`, from which a run is resumed, with every checkpoint: there is none to resume before.
+    """Write files in `.hydra/`, from which a run is resumed, with the first checkpoint: before it there is none.
 
     (Hydra would write them before the settings are checked and the folder is known to be free, and unresolved.)
     """
@@ -193,7 +193,7 @@ def export() -> None:
     with one_line_errors(config.Export):
         settings = settings_from_command_line("export", config.Export)
         if settings.format == "onnx":
-            hydra_app.require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
+            checks.require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
         checkpoint = find_checkpoint(settings.checkpoint)
 
         from dae_lightning.inference.export import export_checkpoint
@@ -206,9 +206,9 @@ def evaluate() -> None:
     with one_line_errors(config.Evaluate):
         settings = settings_from_command_line("evaluate", config.Evaluate)
         if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
-            hydra_app.require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
+            checks.require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
         if settings.probe:
-            hydra_app.require("baselines", "probe=true", "sklearn")
+            checks.require("baselines", "probe=true", "sklearn")
         places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
         checkpoints = {place: find_checkpoint(place) for place in places}
 

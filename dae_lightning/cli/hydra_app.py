@@ -8,16 +8,12 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from string import Template
 from typing import TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,7 +23,6 @@ from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
-from dae_lightning.training.ranks import Rank, by_torchrun
 
 Settings = TypeVar("Settings")
 
@@ -35,7 +30,6 @@ _CHECKOUT = Path(__file__).parents[2] / "conf"
 _WHEEL = Path(__file__).parents[1] / "conf"
 # absolute: Hydra takes a relative path for a package's unless the caller is __main__
 CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
-LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher"}
 
 
 @contextmanager
@@ -140,69 +134,6 @@ def show_help_if_asked(command: str) -> None:
     choices = (f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}\n" for group in groups)
     print(template.substitute(APP_CONFIG_GROUPS="".join(choices)))
     sys.exit()
-
-
-def check_sweep(arguments: list[str]) -> None:
-    """Raises ConfigError, before any job runs, where an axis is empty or the jobs cannot be launched."""
-    if (rank := Rank.of_this_process()) is not None and rank.size > 1:
-        raise ConfigError("-m: one process starts the jobs; leave out torchrun, or all but one task of srun")
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key, value = override.get_key_element(), override.value()
-        choices = [file.stem for file in (CONF / key).glob("*.yaml")]
-        if (
-            value == ""
-            or (isinstance(value, RangeSweep) and not list(value.range()))
-            or (isinstance(value, Glob) and not value.filter(choices))
-        ):
-            raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
-        if key.lstrip("+") in ("trainer", "trainer.strategy") and "ddp" in str(override.input_line):
-            raise ConfigError(f"{override.input_line}: trains one model in several processes; leave out -m")
-        if key == "hydra/launcher" and value == "submitit_slurm" and which("srun") is None:
-            raise ConfigError(
-                "hydra/launcher=submitit_slurm: there is no srun here; joblib needs none, nor submitit_local"
-            )
-        if key == "hydra/launcher" and (plugin := LAUNCHERS.get(str(value).split("_")[0])):
-            try:
-                version(plugin)
-            except PackageNotFoundError:
-                raise ConfigError(
-                    f"hydra/launcher={value}: {plugin} is not installed; pip install 'dae_lightning[sweep]'"
-                ) from None
-
-
-def check_start(trainer: config.Trainer) -> int:
-    """This process's number among those that were started together; 0 where it is the only one so far.
-
-    Raises:
-        ConfigError: they are not as many as the settings ask for, or do not train together.
-    """
-    rank = Rank.of_this_process()
-    if trainer.strategy is None:
-        if rank is not None and rank.size > 1 and by_torchrun():
-            raise ConfigError(
-                f"torchrun started {rank.size} processes: to train one model together they need trainer=ddp"
-            )
-        return 0
-    if rank is None:
-        if (trainer.num_nodes or 1) > 1:
-            raise ConfigError(
-                f"trainer.num_nodes={trainer.num_nodes}: start it under torchrun or srun, on each machine"
-            )
-        return 0
-    if rank.size != trainer.ranks:
-        raise ConfigError(
-            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes or 1}: that makes "
-            f"{trainer.ranks} processes, but {rank.size} were started"
-        )
-    return rank.number
-
-
-def require(extra: str, setting: str, *packages: str) -> None:
-    """Raise ConfigError unless the packages of an extra, which `setting` needs, are installed."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        verb = "is" if len(missing) == 1 else "are"
-        raise ConfigError(f"{setting}: {', '.join(missing)} {verb} not installed; pip install 'dae_lightning[{extra}]'")
 
 
 def one_line(error: BaseException, kind: type) -> str:
