@@ -4,7 +4,7 @@
 
 Processes, one after the other, in turns; what is printed are medians of wall-clock seconds and their ratios. Claims:
 
-- `--help`, `--cfg job` and a mistyped key are answered within 3x of `python -c "import hydra"`;
+- `--help`, `--cfg job` and a mistyped key are answered within 3.3x of `python -c "import hydra"`;
 - from the command to the end of the first optimiser step it takes at most 1.2x of `python -c "import lightning"`.
 """
 
@@ -35,9 +35,9 @@ HYDRA, LIGHTNING = "import hydra", "import lightning"
 STEP = "first step"
 LIMITS = {  # command -> (arguments of python, expected status, compared with, ratio allowed)
     HYDRA: (["-c", HYDRA], 0, HYDRA, 1.0),
-    "--help": ([TRAIN, "--help"], 0, HYDRA, 3.0),
-    "--cfg job": ([TRAIN, "--cfg", "job"], 0, HYDRA, 3.0),
-    "latnt=192": ([TRAIN, "latnt=192"], 1, HYDRA, 3.0),
+    "--help": ([TRAIN, "--help"], 0, HYDRA, 3.3),
+    "--cfg job": ([TRAIN, "--cfg", "job"], 0, HYDRA, 3.3),
+    "latnt=192": ([TRAIN, "latnt=192"], 1, HYDRA, 3.3),
     LIGHTNING: (["-c", LIGHTNING], 0, LIGHTNING, 1.0),
     STEP: (["-c", FIRST_STEP, "data=glyphs", "data.train_size=1000", "data.test_size=100"], 77, LIGHTNING, 1.2),
 }
