@@ -1,31 +1,43 @@
-"""The notebook's model as Keras 2 trains it: our own rendering, what the benchmarks compare with (extra `[bench]`).
+"""The notebook's model as Keras trains it: our own rendering, what the benchmarks compare with (extra `[bench]`).
 
-    python -m benchmarks.notebook_keras DIR LATENT SIGMA SEED EPOCHS [IMAGES]
+    python -m benchmarks.notebook_keras DIR LATENT SIGMA SEED [EPOCHS [LIBRARY]]
 
-Prints one line of JSON: the seconds of each epoch, all of them together (compilation included, imports and loading
-not), and the denoising BCE on the test images. With IMAGES, those of DIR are repeated until there are so many.
-tensorflow and torch each keep their own threads waiting: they are timed in processes of their own.
+DIR holds the four official `.gz`; LIBRARY is tf_keras (Keras 2, the reference; the default) or keras (Keras 3, whose
+backend the variable KERAS_BACKEND chooses). Prints one line of JSON: the seconds and the training loss of each epoch,
+the seconds of all of them together (compilation included, imports and loading not), BCE and PSNR on the test
+images, clean and noisy, and the images a second that `predict` denoises.
 """
 
+import gzip
+import importlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
+import numpy.typing as npt
 
-from dae_lightning.data.idx import IdxFolder
+keras: Any = importlib.import_module(sys.argv[6] if len(sys.argv) > 6 else "tf_keras")
+
+Images = npt.NDArray[np.float32]
+
+
+def read(path: Path) -> Images:
+    """The images of a packed IDX file (N, 28, 28), in [0, 1]."""
+    pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+    return pixels.reshape(-1, 28, 28).astype(np.float32) / np.float32(255)
 
 
 def notebook(latent: int, sigma: float) -> Any:
     """784 -> noise -> latent -> LeakyReLU(0.3) -> 784 -> sigmoid, compiled with Adam and binary cross-entropy."""
     layers = [
-        keras.layers.Flatten(input_shape=(28, 28)),
+        keras.layers.Input((28, 28)),
+        keras.layers.Flatten(),
         keras.layers.GaussianNoise(sigma),
         keras.layers.Dense(latent),
-        keras.layers.LeakyReLU(),
+        keras.layers.LeakyReLU(0.3),
         keras.layers.Dense(784, activation="sigmoid"),
         keras.layers.Reshape((28, 28)),
     ]
@@ -48,20 +60,28 @@ class Clock(keras.callbacks.Callback):  # type: ignore[misc]
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def main(root: str, latent: int, sigma: float, seed: int, epochs: int, images: int | None = None) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(2)
+def scores(model: Any, inputs: Images, clean: Images) -> dict[str, float]:
+    """BCE, and PSNR as the mean over images, in dB."""
+    images = model.predict(inputs, batch_size=250, verbose=0)
+    psnr = -10 * np.log10(np.mean((images - clean) ** 2, axis=(1, 2)))
+    return {"bce": model.evaluate(inputs, clean, batch_size=250, verbose=0), "psnr": float(psnr.mean())}
+
+
+def main(root: str, latent: int, sigma: float, seed: int, epochs: int = 100) -> None:
     keras.utils.set_random_seed(seed)
-    train, test = (split.images.numpy().astype(np.float32) / 255 for split in IdxFolder(root).load()[:2])
-    train = np.resize(train, (images or len(train), 28, 28))  # repeats them
+    train, test = (read(Path(root, f"{split}-images-idx3-ubyte.gz")) for split in ("train", "t10k"))
     model, clock = notebook(latent, sigma), Clock()
     start = time.perf_counter()
-    model.fit(train, train, epochs=epochs, batch_size=32, verbose=0, callbacks=[clock])
+    history = model.fit(train, train, epochs=epochs, batch_size=32, verbose=0, callbacks=[clock])
     seconds = time.perf_counter() - start
     noisy = test + np.random.default_rng(0).normal(0, sigma, test.shape).astype(np.float32)
-    bce = model.evaluate(noisy, test, batch_size=250, verbose=0)
-    print(json.dumps({"seconds": seconds, "epochs": clock.seconds, "bce": bce}))
+    result = {"seconds": seconds, "epochs": clock.seconds, "loss": history.history["loss"]}
+    result |= {"reconstruction": scores(model, test, test), "denoising": scores(model, noisy, test)}
+    start = time.perf_counter()
+    model.predict(noisy, batch_size=250, verbose=0)
+    print(json.dumps(result | {"predicted_per_second": len(noisy) / (time.perf_counter() - start)}))
 
 
 if __name__ == "__main__":
-    root, latent, sigma, *counts = sys.argv[1:]
-    main(root, int(latent), float(sigma), *map(int, counts))
+    root, latent, sigma, seed, *epochs = sys.argv[1:6]
+    main(root, int(latent), float(sigma), int(seed), *map(int, epochs))

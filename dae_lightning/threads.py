@@ -1,0 +1,61 @@
+"""How torch's threads wait for each other, and how many there are. OpenMP reads both once: when torch is imported.
+
+A training step is a few matrix products, each shared by the threads; whoever is done first waits for the others. By
+default GNU's OpenMP spins for milliseconds there. That is fastest where every thread has a core to itself; beside other
+programs the waiting threads take the cores from those they wait for, and training becomes twenty times slower.
+Neither setting changes a result. (GCC's manual, libgomp, "GOMP_SPINCOUNT"; benchmarks/busy.py.)
+"""
+
+import os
+import time
+from contextlib import suppress
+from math import ceil, inf
+from pathlib import Path
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+SPIN = 10_000  # iterations, some 50 microseconds: as fast as the default where it is quiet
+LOOKS = 5  # at what else runs, a hundredth of a second apart
+
+
+def settle(processes: int = 1) -> None:
+    """Set what the user's environment leaves open; to be called before torch is imported.
+
+    `processes` of this machine train together and share its CPUs.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"} if is_busy() else {"GOMP_SPINCOUNT": str(SPIN)}
+    number = max(1, usable_cpus() // processes)
+    if number != _of_affinity() and not any(name in os.environ for name in NUMBER):
+        os.environ["OMP_NUM_THREADS"] = str(number)  # else OpenMP finds the number itself
+
+
+def usable_cpus(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """As many CPUs as this process may keep busy: those of its affinity, or the CPU quota of its container if fewer."""
+    return max(1, ceil(min(_of_affinity(), _quota(groups))))
+
+
+def is_busy() -> bool:
+    """Whether the machine has fewer idle CPUs than this process has threads."""
+    try:
+        running = []
+        for look in range(LOOKS):
+            time.sleep(0.01 * (look > 0))
+            running.append(int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)  # without this one
+    except OSError:  # not Linux
+        return False
+    others = sorted(running)[LOOKS // 2]
+    return (os.cpu_count() or 1) - others < usable_cpus()
+
+
+def _of_affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota(groups: Path) -> float:
+    """CPUs that the control group allows, from version 2's file or version 1's; infinite where it sets no bound."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        with suppress(OSError):
+            quota, period = " ".join((groups / file).read_text() for file in files).split()
+            return inf if quota in ("max", "-1") else int(quota) / int(period)
+    return inf

@@ -1,0 +1,103 @@
+"""How the threads wait and how many there are, before torch is imported; only where the user has not said it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dae_lightning import config, threads
+from dae_lightning.cli.hydra_app import settings_from_command_line
+
+NAMES = (*threads.WAITING, *threads.NUMBER)
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("busy", "expected"), [(True, {"OMP_WAIT_POLICY": "PASSIVE"}), (False, {"GOMP_SPINCOUNT": "10000"})]
+)
+def test_threads_spin_only_where_the_machine_is_quiet(
+    busy: bool, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "is_busy", lambda: busy)
+    threads.settle()
+    assert {name: os.environ[name] for name in NAMES if name in os.environ} == expected
+
+
+@pytest.mark.parametrize("name", threads.WAITING)
+def test_what_the_user_has_set_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    threads.settle()
+    assert {other: os.environ[other] for other in NAMES if other in os.environ} == {name: "1"}
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "max 100000"}, 4),
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "900000 100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "50000"}, 2),
+        ({}, 4),
+    ],
+)
+def test_a_process_may_keep_as_many_cpus_busy_as_its_container_allows(
+    files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert threads.usable_cpus(tmp_path) == cpus
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_busy_machine_is_seen() -> None:
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        assert threads.is_busy()
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "arguments"),
+    [
+        ("denoise", config.Denoise, ["checkpoint=a", "images=b", "output=c"]),
+        ("evaluate", config.Evaluate, ["checkpoint=a"]),
+        ("export", config.Export, ["checkpoint=a"]),
+    ],
+)
+def test_the_commands_settle_it_once_their_settings_are_known(
+    command: str, kind: type, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [command, *arguments])
+    settings_from_command_line(command, kind)
+    assert any(name in os.environ for name in threads.WAITING)
+
+
+def test_training_settles_it_before_torch_is_imported(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+class Probe:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(*[name for name in {threads.WAITING} if name in os.environ])
+            os._exit(0)
+sys.meta_path.insert(0, Probe())
+sys.argv[1:] = ["data=glyphs", "hydra.run.dir={tmp_path}"]
+from dae_lightning.cli.main import train
+train()
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() in threads.WAITING
