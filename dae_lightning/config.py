@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.kinds import Data, Latent, Logger, Network, Noise, Optim
+from dae_lightning.kinds import DataKind, Latent, LoggerKind, NetworkKind, NoiseKind, OptimKind
 from dae_lightning.schema import Count, List, NonNegative, Positive, Probability, Seed, Settings, Size
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -83,7 +83,13 @@ class Checkpoint(Settings):
     every_n_steps: Count | None
 
 
-class Train(Settings):
+class Command(Settings):
+    """What every command takes."""
+
+    plugins: Annotated[tuple[str, ...], List] = ()  # modules that register kinds; they have been imported by now
+
+
+class Train(Command):
     """`conf/train.yaml`, whole."""
 
     seed: Seed
@@ -94,18 +100,17 @@ class Train(Settings):
     checkpoint: Checkpoint
     examples: Count
     resume: str | None
-    noise: Noise
-    network: Network
-    data: Data
-    optim: Optim
+    noise: NoiseKind
+    network: NetworkKind
+    data: DataKind
+    optim: OptimKind
     trainer: Trainer
-    logger: Logger
+    logger: LoggerKind
     # absent from the runs of earlier versions, which can still be resumed
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
     figures: bool = True
-    plugins: tuple[str, ...] | list[str] = ()  # modules that register kinds; they have been imported by now
 
     @model_validator(mode="before")
     @classmethod
@@ -125,10 +130,9 @@ class Train(Settings):
         return self
 
 
-class Denoise(Settings):
+class Denoise(Command):
     """`conf/denoise.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     images: str
     output: str
@@ -139,10 +143,9 @@ class Denoise(Settings):
     device: str
 
 
-class Export(Settings):
+class Export(Command):
     """`conf/export.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     format: Literal["onnx", "torch"]
     output: str | None
@@ -152,10 +155,9 @@ Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_
 Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`
 
 
-class Evaluate(Settings):
+class Evaluate(Command):
     """`conf/evaluate.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
     sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)]
     probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)]
@@ -165,4 +167,4 @@ class Evaluate(Settings):
     examples: Count
     probe: bool
     output: str
-    data: Data | None = None  # Hydra has no value for a group from which nothing is chosen
+    data: DataKind | None = None  # Hydra has no value for a group from which nothing is chosen
