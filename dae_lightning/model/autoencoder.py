@@ -11,19 +11,20 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import kinds
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
-from dae_lightning.model.metrics import TASKS, ImageQuality, bce
+from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.network import Network, make_network
 from dae_lightning.model.noise import Noise, corrupt_each, make_noise
-from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Seed, check
 
-DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense", "input_scale": 1.0})  # the notebook's network
+ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam"})
+DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense"})
 
 
 class DenoisingAutoencoder(LightningModule):
@@ -55,7 +56,7 @@ class DenoisingAutoencoder(LightningModule):
         latent: int,
         noise: Noise | Mapping[str, Any],
         network: Network | Mapping[str, Any] = DENSE,
-        optim: Mapping[str, Any] = NOTEBOOK_ADAM,
+        optim: Mapping[str, Any] = ADAM,
         seed: int = 0,
         eval_seed: int = 0,
     ) -> None:
@@ -63,7 +64,8 @@ class DenoisingAutoencoder(LightningModule):
         self.input_shape = check_shape(input_shape)
         self.latent: int = check(kinds.Latent, latent, "latent")
         self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
-        self.optim = check_optim(optim)
+        optim = {**ADAM, **optim} if isinstance(optim, Mapping) else optim
+        self.optim: kinds.OptimKind = check(kinds.OptimKind, optim, "optim")
         self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
@@ -108,10 +110,8 @@ class DenoisingAutoencoder(LightningModule):
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """Mean binary cross-entropy of the denoised images against the clean ones; override it for another loss."""
-        logits = self.network.logits(noisy)
-        if logits is None:
-            return bce(self.network(noisy).to(clean.dtype), clean).mean()
-        return F.binary_cross_entropy_with_logits(logits.to(clean.dtype), clean)  # bfloat16 under autocast
+        logits = self.network.logits(noisy).to(clean.dtype)  # from bfloat16 under autocast
+        return F.binary_cross_entropy_with_logits(logits, clean)
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -133,11 +133,14 @@ class DenoisingAutoencoder(LightningModule):
         return generator(self.seed, "noise", *stream, device=self.device)
 
     def configure_optimizers(self) -> Any:
-        settings = self.optim.model_copy(update={"lr": self.lr})
-        steps = 0 if isinstance(settings, kinds.Adam) else self.total_steps()  # it takes loading the data to know
-        optimizer, schedule = make_optimizer(settings, self.parameters(), steps, self.optimizer_class)
-        if schedule is None:
+        optimizer = self.optimizer_class(self.parameters(), lr=self.lr, betas=self.optim.betas, eps=self.optim.eps)
+        if not isinstance(self.optim, kinds.AdamOneCycle):
             return optimizer
+        steps = self.total_steps()
+        # OneCycleLR divides by warmup * steps - 1, and by (1 - warmup) * steps
+        warmup = self.optim.warmup if self.optim.warmup * steps > 1 else 0.0
+        # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is
+        schedule = OneCycleLR(optimizer, self.lr, steps, pct_start=warmup, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def total_steps(self) -> int:
@@ -176,16 +179,14 @@ class DenoisingAutoencoder(LightningModule):
     def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
         """Add images to the metrics of a stage, val or test: clean ones in for reconstruction, noisy for denoising."""
         for task, images in zip(TASKS, (clean, noisy), strict=True):
-            logits = self.network.logits(images)
-            if logits is None:
-                self._quality(stage, task).update(self.network(images).float(), clean.float())
-            else:  # in float32, whatever the model's precision
-                self._quality(stage, task).update(torch.sigmoid(logits.float()), clean.float(), logits.float())
+            logits = self.network.logits(images).float()  # whatever the model's precision
+            quality: Any = self.quality[f"{stage}_{task}"]
+            quality.update(torch.sigmoid(logits), clean.float(), logits)
 
     def log_quality(self, stage: str) -> None:
         """Log `<stage>/<task>/<metric>` of the images judged, and reset the metrics."""
         for task in TASKS:
-            quality = self._quality(stage, task)
+            quality: Any = self.quality[f"{stage}_{task}"]
             self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
             quality.reset()
 
@@ -205,17 +206,11 @@ class DenoisingAutoencoder(LightningModule):
         # PyTorch's DistributedSampler deals images out in turn: each has the noise that it has in a single process
         self.judge(stage, clean, self.corrupt_fixed(clean, places * self.trainer.world_size + self.global_rank))
 
-    def _quality(self, stage: str, task: str) -> ImageQuality:
-        quality = self.quality[f"{stage}_{task}"]
-        assert isinstance(quality, ImageQuality)
-        return quality
-
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
         cls,
         checkpoint_path: str | PathLike[str],
         map_location: str | torch.device | None = None,
-        hparams_file: None = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
         **kwargs: Any,
@@ -228,8 +223,6 @@ class DenoisingAutoencoder(LightningModule):
         Raises:
             CheckpointError: there is no such file, or it is damaged, or not a checkpoint of this project.
         """
-        if hparams_file is not None:
-            raise TypeError(f"hparams_file={hparams_file}: give arguments as such; the checkpoint knows the others")
         checkpoint = read_checkpoint(Path(checkpoint_path))
         try:
             model = cls(**checkpoint["hyper_parameters"] | kwargs)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
+from dae_lightning.model.metrics import BCE_CLIP
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import make, register
@@ -21,7 +22,7 @@ class Network(Part):
     """Estimates of clean images (B, *input_shape) in [0, 1] from noisy ones of any range.
 
     One of your own has a `kind` and a constructor `(input_shape, latent, ...)`, hands its other parameters to
-    `super().__init__`, and has `encode` and `decode`; with `logits` beside them its BCE is stable.
+    `super().__init__`, and has `encode` and `decode`; with `logits` beside them its BCE is not clipped.
     """
 
     group = "network"
@@ -34,9 +35,9 @@ class Network(Part):
         """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
         raise NotImplementedError
 
-    def logits(self, noisy: Tensor) -> Tensor | None:
-        """The images before the sigmoid; None where the network has no such thing."""
-        return None
+    def logits(self, noisy: Tensor) -> Tensor:
+        """The images before the sigmoid, of which BCE is taken; where the network has no sigmoid, as if it had."""
+        return torch.logit(self(noisy).float(), BCE_CLIP)
 
     def forward(self, noisy: Tensor) -> Tensor:
         return self.decode(self.encode(noisy))
