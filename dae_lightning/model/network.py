@@ -1,8 +1,7 @@
 """Autoencoder networks: images in, codes between, images out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,8 @@ from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
 from dae_lightning.model.metrics import BCE_CLIP
 from dae_lightning.model.parts import Part
-from dae_lightning.randomness import derive, generator
-from dae_lightning.schema import make, register
+from dae_lightning.randomness import generator
+from dae_lightning.schema import register
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
@@ -92,14 +91,3 @@ class DenseNetwork(Network):
     def start_at(self, mean_image: Tensor) -> None:
         # Adam would need thousands of steps to move the bias to where pixels that are always black want it
         self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
-
-
-def make_network(settings: Mapping[str, Any], input_shape: Sequence[int], latent: int, seed: int) -> Network:
-    """The network that `settings` describe, as in `{"kind": "dense", "input_scale": 1.0}`; its weights go by `seed`."""
-    if not isinstance(settings, Mapping):
-        came = type(settings).__name__
-        raise ConfigError(f"network is {came}: must be a dae_lightning.model.network.Network, or its settings")
-    with torch.random.fork_rng(devices=[]):  # for a network that draws its weights from torch's global generator
-        torch.manual_seed(derive(seed, "weights"))
-        network: Network = make("network", settings, input_shape=tuple(input_shape), latent=latent, seed=seed)
-    return network
