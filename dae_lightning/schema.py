@@ -1,6 +1,5 @@
 """Types with ranges, kinds by name, and a check of plain values that answers in one line (pydantic)."""
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from inspect import signature
@@ -67,10 +66,10 @@ class Kind(Settings):
             return handler(value)
         group, known = cls.group, ", ".join(KINDS[cls.group])
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{group}={_brief(value)}: must be a mapping whose kind is one of {known}")
+            raise ConfigError(f"{group}={value!s:.80}: must be a mapping whose kind is one of {known}")
         if (kind := str(value.get("kind"))) not in KINDS[group]:
             remedy = "plugins=[MODULE] registers one of your own"
-            raise ConfigError(f"{group}.kind={_brief(kind)}: must be one of {known}; {remedy}")
+            raise ConfigError(f"{group}.kind={kind:.80}: must be one of {known}; {remedy}")
         chosen: Self = check(KINDS[group][kind], dict(value), group)
         return chosen
 
@@ -134,9 +133,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     by_last = {one.split(".")[-1]: one for one in known}
-    close = get_close_matches(name, known) or [
-        by_last[last] for last in get_close_matches(name.split(".")[-1], by_last)
-    ]
+    last = get_close_matches(name.split(".")[-1], by_last)
+    close = get_close_matches(name, known) or [by_last[part] for part in last]
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
@@ -182,16 +180,16 @@ def _one_line(errors: list[Any], kind: Any, value: Any, key: str) -> str:
     if first["type"] == "missing":
         return f"{where}: missing"
     if first["type"] == "extra_forbidden":
-        chosen = f" with {key}.kind={_brief(value['kind'])}" if key and "kind" in value else ""
+        chosen = f" with {key}.kind={value['kind']!s:.80}" if key and "kind" in value else ""
         remedy = nearest(where, keys(kind, f"{key}.")) if key else nearest_key(where, keys(kind))
-        return f"{where}={_brief(first['input'])}: no such key{chosen}; {remedy}"
+        return f"{where}={first['input']!s:.80}: no such key{chosen}; {remedy}"
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):  # ours: of a kind within, which is complete, or of several fields together
         return str(cause) if not where or str(cause).startswith(where) else f"{where}.{cause}"
     # every member of a union has an error of its own
     ways = [error for error in errors if _dotted(error, value, key) == where]
     right = dict.fromkeys(RIGHT.get(way["type"], "a list of values").format(**way.get("ctx", {})) for way in ways)
-    return f"{where}={_brief(first['input'])}: must be {' or '.join(right).replace(chr(39), '')}"
+    return f"{where}={first['input']!s:.80}: must be {' or '.join(right).replace(chr(39), '')}"
 
 
 def _dotted(error: Any, value: Any, key: str) -> str:
@@ -202,8 +200,3 @@ def _dotted(error: Any, value: Any, key: str) -> str:
         elif isinstance(value, (list, tuple)) and isinstance(part, int):
             key, value = f"{key}[{part}]", value[part] if part < len(value) else None
     return key
-
-
-def _brief(value: Any) -> str:
-    """`value` as a part of one line: a checkpoint's may be of any length."""
-    return str(value)[:80] if isinstance(value, (str, int, float)) else reprlib.repr(value)
