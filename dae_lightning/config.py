@@ -1,7 +1,4 @@
-"""The typed schema of `conf/`: what every key may be. The values, and all defaults, live in the YAML files.
-
-Light on purpose: nothing here imports torch, so that a mistyped key is answered at once.
-"""
+"""The typed schema of `conf/`, where the values are. It is free of torch: a mistyped key is answered at once."""
 
 from typing import Annotated, Any, Literal
 
@@ -26,11 +23,7 @@ REMEDY = "not a flag of this command; train a DenoisingAutoencoder with your own
 
 
 class Trainer(Settings):
-    """Lightning's Trainer flags; those left out here, OTHER_FLAGS, clash with what the project does itself.
-
-    (Gradient clipping, accumulation and scaling (16-mixed) belong to automatic optimisation; checkpoints, loggers,
-    callbacks and samplers are ours.)
-    """
+    """Lightning's Trainer flags; OTHER_FLAGS belong to automatic optimisation, or to what the project does itself."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Count | Annotated[tuple[Size], List]  # how many on each machine; or, as in [1], which GPU
@@ -122,11 +115,9 @@ class Train(Command):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.batch_size < self.trainer.ranks:
-            raise ConfigError(
-                f"batch_size={self.batch_size}: is shared by all {self.trainer.ranks} processes of trainer=ddp, "
-                f"an image each at least"
-            )
+        if self.batch_size < (ranks := self.trainer.ranks):
+            shared = f"is shared by all {ranks} processes of trainer=ddp, an image each at least"
+            raise ConfigError(f"batch_size={self.batch_size}: {shared}")
         return self
 
 

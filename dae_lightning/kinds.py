@@ -1,6 +1,6 @@
-"""The choices of the config groups and the parameters of each: names, types and ranges, declared here and only here.
+"""The choices of the config groups and the parameters of each: names, types and ranges. Free of torch.
 
-Does not import torch. Defaults for the commands are in `conf/`; defaults in Python are in each class's signature.
+Defaults of the commands are in `conf/`; those of Python, in the signatures of what is made of the kinds.
 """
 
 from typing import Annotated, Literal

@@ -187,9 +187,10 @@ def _one_line(errors: list[Any], kind: Any, value: Any, key: str) -> str:
     if isinstance(cause, ConfigError):  # ours: of a kind within, which is complete, or of several fields together
         return str(cause) if not where or str(cause).startswith(where) else f"{where}.{cause}"
     # every member of a union has an error of its own
-    ways = [error for error in errors if _dotted(error, value, key) == where]
-    right = dict.fromkeys(RIGHT.get(way["type"], "a list of values").format(**way.get("ctx", {})) for way in ways)
-    return f"{where}={first['input']!s:.80}: must be {' or '.join(right).replace(chr(39), '')}"
+    members = [error for error in errors if _dotted(error, value, key) == where]
+    ways = dict.fromkeys(RIGHT.get(one["type"], "a list of values").format(**one.get("ctx", {})) for one in members)
+    right = " or ".join(ways).replace("' or '", ", ").replace("'", "")
+    return f"{where}={first['input']!s:.80}: must be {right}"
 
 
 def _dotted(error: Any, value: Any, key: str) -> str:
