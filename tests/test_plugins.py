@@ -86,3 +86,5 @@ def test_a_network_without_logits_has_the_same_loss_and_its_weights_go_by_seed(m
     stable = model.loss(clean, clean)
     monkeypatch.setattr(type(model.network), "logits", Network.logits)
     torch.testing.assert_close(model.loss(clean, clean), stable)
+    model.judge("test", clean, clean)
+    assert model.quality["test_denoising"].compute()["bce"].item() == pytest.approx(stable.item(), rel=1e-5)

@@ -29,6 +29,7 @@ class Outer(Settings):
     shape: Shape
     name: str | None
     flag: bool = False
+    way: Literal["up", "down", "left or right"] = "up"
     limit: Count | Annotated[float, Field(gt=0, le=1)] | None = None
 
 
@@ -70,6 +71,7 @@ def test_plain_values_become_a_checked_instance() -> None:
         ({"name": 3}, "name=3: must be text"),
         ({"flag": 1}, "flag=1: must be true or false"),
         ({"limit": 0.0}, "limit=0.0: must be at least 1 or above 0"),
+        ({"way": "in"}, "way=in: must be one of up, down, left or right"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_remedy(change: dict[str, Any], message: str) -> None:

@@ -18,8 +18,11 @@ def entropy(clean: Tensor) -> Tensor:
 
 
 def bce(logits: Tensor, clean: Tensor) -> Tensor:
-    """Binary cross-entropy of the estimates sigmoid(logits), mean over pixels, (B,)."""
-    return F.binary_cross_entropy_with_logits(logits, clean, reduction="none").flatten(1).mean(1)
+    """Binary cross-entropy of the estimates s = sigmoid(logits), mean over pixels, (B,).
+
+    -log s = softplus(l) - l and -log(1 - s) = softplus(l). The last bit of torch's own depends on the batch.
+    """
+    return F.softplus(logits).addcmul_(logits, clean, value=-1).flatten(1).mean(1)
 
 
 def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
