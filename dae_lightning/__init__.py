@@ -4,29 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dae_lightning.data.datamodule import ImageDataModule
-    from dae_lightning.data.fashion_mnist import FashionMnist
-    from dae_lightning.data.glyphs import Glyphs
-    from dae_lightning.data.idx import IdxFolder
-    from dae_lightning.data.image_folder import ImageFolder
-    from dae_lightning.inference.denoiser import Denoiser
-    from dae_lightning.model.autoencoder import DenoisingAutoencoder
-    from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
-
-__all__ = [
-    "Denoiser",
-    "DenoisingAutoencoder",
-    "FashionMnist",
-    "GaussianNoise",
-    "GaussianRange",
-    "Glyphs",
-    "IdxFolder",
-    "ImageDataModule",
-    "ImageFolder",
-    "MaskingNoise",
-    "SaltAndPepperNoise",
-    "__version__",
-]
+    from dae_lightning.data.datamodule import ImageDataModule as ImageDataModule
+    from dae_lightning.data.fashion_mnist import FashionMnist as FashionMnist
+    from dae_lightning.data.glyphs import Glyphs as Glyphs
+    from dae_lightning.data.idx import IdxFolder as IdxFolder
+    from dae_lightning.data.image_folder import ImageFolder as ImageFolder
+    from dae_lightning.inference.denoiser import Denoiser as Denoiser
+    from dae_lightning.model.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
+    from dae_lightning.model.noise import GaussianNoise as GaussianNoise
+    from dae_lightning.model.noise import GaussianRange as GaussianRange
+    from dae_lightning.model.noise import MaskingNoise as MaskingNoise
+    from dae_lightning.model.noise import SaltAndPepperNoise as SaltAndPepperNoise
 
 __version__: str
 
@@ -43,6 +31,7 @@ _MODULES = {
     "MaskingNoise": "model.noise",
     "SaltAndPepperNoise": "model.noise",
 }
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,4 @@
-"""The typed schema of `conf/`: what every key may be. The values, and all defaults, live in the YAML files.
-
-Light on purpose: nothing here imports torch, so that a mistyped key is answered at once.
-"""
+"""The typed schema of `conf/`, where the values are. It is free of torch: a mistyped key is answered at once."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +6,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.kinds import Data, Latent, Logger, Network, Noise, Optim
+from dae_lightning.kinds import DataKind, Latent, LoggerKind, NetworkKind, NoiseKind, OptimKind
 from dae_lightning.schema import Count, List, NonNegative, Positive, Probability, Seed, Settings, Size
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -26,11 +23,7 @@ REMEDY = "not a flag of this command; train a DenoisingAutoencoder with your own
 
 
 class Trainer(Settings):
-    """Lightning's Trainer flags; those left out here, OTHER_FLAGS, clash with what the project does itself.
-
-    (Gradient clipping, accumulation and scaling (16-mixed) belong to automatic optimisation; checkpoints, loggers,
-    callbacks and samplers are ours.)
-    """
+    """Lightning's Trainer flags; OTHER_FLAGS belong to automatic optimisation, or to what the project does itself."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Count | Annotated[tuple[Size], List]  # how many on each machine; or, as in [1], which GPU
@@ -83,7 +76,13 @@ class Checkpoint(Settings):
     every_n_steps: Count | None
 
 
-class Train(Settings):
+class Command(Settings):
+    """What every command takes."""
+
+    plugins: Annotated[tuple[str, ...], List] = ()  # modules that register kinds; they have been imported by now
+
+
+class Train(Command):
     """`conf/train.yaml`, whole."""
 
     seed: Seed
@@ -94,18 +93,17 @@ class Train(Settings):
     checkpoint: Checkpoint
     examples: Count
     resume: str | None
-    noise: Noise
-    network: Network
-    data: Data
-    optim: Optim
+    noise: NoiseKind
+    network: NetworkKind
+    data: DataKind
+    optim: OptimKind
     trainer: Trainer
-    logger: Logger
+    logger: LoggerKind
     # absent from the runs of earlier versions, which can still be resumed
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
     figures: bool = True
-    plugins: tuple[str, ...] | list[str] = ()  # modules that register kinds; they have been imported by now
 
     @model_validator(mode="before")
     @classmethod
@@ -117,18 +115,15 @@ class Train(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.batch_size < self.trainer.ranks:
-            raise ConfigError(
-                f"batch_size={self.batch_size}: is shared by all {self.trainer.ranks} processes of trainer=ddp, "
-                f"an image each at least"
-            )
+        if self.batch_size < (ranks := self.trainer.ranks):
+            shared = f"is shared by all {ranks} processes of trainer=ddp, an image each at least"
+            raise ConfigError(f"batch_size={self.batch_size}: {shared}")
         return self
 
 
-class Denoise(Settings):
+class Denoise(Command):
     """`conf/denoise.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     images: str
     output: str
@@ -139,10 +134,9 @@ class Denoise(Settings):
     device: str
 
 
-class Export(Settings):
+class Export(Command):
     """`conf/export.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str
     format: Literal["onnx", "torch"]
     output: str | None
@@ -152,10 +146,9 @@ Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_
 Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`
 
 
-class Evaluate(Settings):
+class Evaluate(Command):
     """`conf/evaluate.yaml`, whole."""
 
-    plugins: tuple[str, ...] | list[str] = ()
     checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
     sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)]
     probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)]
@@ -165,4 +158,4 @@ class Evaluate(Settings):
     examples: Count
     probe: bool
     output: str
-    data: Data | None = None  # Hydra has no value for a group from which nothing is chosen
+    data: DataKind | None = None  # Hydra has no value for a group from which nothing is chosen

@@ -43,7 +43,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            _sync_folder(path.parent)
+            if os.name == "posix":  # so that the rename survives a power cut; Windows cannot open folders
+                descriptor = os.open(path.parent, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
     except OSError as error:
         if error.errno is None:
             raise
@@ -72,13 +75,3 @@ def remove_partial(folder: Path) -> None:
     """Remove what killed writers have left below a folder in which nobody writes now."""
     for left in folder.rglob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open folders and has no such call."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

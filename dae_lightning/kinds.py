@@ -1,15 +1,15 @@
-"""The choices of the config groups and the parameters of each: names, types and ranges, declared here and only here.
+"""The choices of the config groups and the parameters of each: names, types and ranges. Free of torch.
 
-Does not import torch. Defaults for the commands are in `conf/`; defaults in Python are in each class's signature.
+Defaults of the commands are in `conf/`; those of Python, in the signatures of what is made of the kinds.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import Count, Finite, Kind, List, NonNegative, Positive, Probability, Seed, Size, kind_of
+from dae_lightning.schema import Count, Finite, Kind, List, NonNegative, Positive, Probability, Seed, Size
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Latent = Annotated[Count, Field(le=2**20)]  # beyond it, the weights of one image's pixels take gigabytes
@@ -48,26 +48,20 @@ class SaltAndPepperNoise(NoiseKind):
     probability: Probability
 
 
-Noise = Annotated[SerializeAsAny[NoiseKind], kind_of("noise")]
-
-
 class NetworkKind(Kind):
     group = "network"
 
 
 class DenseNetwork(NetworkKind):
     kind: Literal["dense"]
-    input_scale: Positive
-
-
-Network = Annotated[SerializeAsAny[NetworkKind], kind_of("network")]
+    input_scale: Positive = 1.0
 
 
 class OptimKind(Kind):
     group = "optim"
-    lr: Positive  # of a cycle the highest
-    betas: Annotated[tuple[Beta, Beta], List]
-    eps: Positive
+    lr: Positive = 1e-3  # of a cycle the highest
+    betas: Annotated[tuple[Beta, Beta], List] = (0.9, 0.999)
+    eps: Positive = 1e-7  # Keras' defaults, as in conf/optim/adam.yaml; PyTorch's eps is another
 
 
 class Adam(OptimKind):
@@ -77,9 +71,6 @@ class Adam(OptimKind):
 class AdamOneCycle(OptimKind):
     kind: Literal["adam_onecycle"]
     warmup: Beta  # share of the training in which the rate rises
-
-
-Optim = Annotated[Adam | AdamOneCycle, kind_of("optim")]
 
 
 class DataKind(Kind):
@@ -110,9 +101,6 @@ class ImageFolder(DataKind):
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
-Data = Annotated[SerializeAsAny[DataKind], kind_of("data")]
-
-
 class LoggerKind(Kind):
     group = "logger"
 
@@ -125,6 +113,3 @@ class TensorBoardLogger(LoggerKind):
     kind: Literal["tensorboard"]
     every_n_epochs: Count
     examples: Count
-
-
-Logger = Annotated[CsvLogger | TensorBoardLogger, kind_of("logger")]

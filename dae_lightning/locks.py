@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +12,6 @@ from filelock import FileLock, Timeout  # it comes with torch
 
 from dae_lightning.errors import FolderInUseError
 from dae_lightning.files import making
-
-ASKING = 0.2  # seconds, far longer than `is_held` holds a lock only to see whether it can
 
 
 @contextmanager
@@ -30,7 +28,7 @@ def sole_use(folder: Path, wait: bool = False) -> Iterator[None]:
     holder = folder / ".lock.holder"  # a file of its own: taking a lock may empty the lock's
     with making(folder):
         try:
-            lock.acquire(timeout=ASKING)
+            lock.acquire(timeout=0.2)  # seconds, far longer than `is_held` takes to ask
         except Timeout:
             if not wait:
                 raise FolderInUseError(f"{folder}: in use by {_read(holder)}") from None
@@ -63,8 +61,6 @@ def is_held(folder: Path) -> bool:
 
 
 def _read(holder: Path) -> str:
-    """Who holds the lock; for an instant it may have no name yet."""
-    try:
+    with suppress(OSError):  # for an instant it may have no name yet
         return holder.read_text() or "another process"
-    except OSError:
-        return "another process"
+    return "another process"

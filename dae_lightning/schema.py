@@ -1,13 +1,21 @@
 """Types with ranges, kinds by name, and a check of plain values that answers in one line (pydantic)."""
 
-import difflib
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from inspect import Parameter, isclass, signature
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from difflib import get_close_matches
+from inspect import signature
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
 
@@ -17,18 +25,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[Finite, Field(ge=0)]
 Positive = Annotated[Finite, Field(gt=0)]
 Probability = Annotated[Finite, Field(ge=0, le=1)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-Size = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
-Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)]
-List = BeforeValidator(_tuple)  # of a tuple: YAML and checkpoints write lists
+Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+Count = Annotated[Whole, Field(ge=1)]
+Size = Annotated[Whole, Field(ge=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
+List = Field(strict=False)  # of a tuple: YAML and checkpoints write lists
 
 
 class Settings(BaseModel):
@@ -53,6 +58,21 @@ class Kind(Settings):
         else:
             GROUPS[cls.group], KINDS[cls.group] = cls, {}
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _chosen(cls, value: Any, handler: Callable[[Any], Self]) -> Self:
+        """Where any kind of a group will do, a mapping becomes the one that it names."""
+        if cls is not GROUPS[cls.group] or isinstance(value, cls):
+            return handler(value)
+        group, known = cls.group, ", ".join(KINDS[cls.group])
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{group}={value!s:.80}: must be a mapping whose kind is one of {known}")
+        if (kind := str(value.get("kind"))) not in KINDS[group]:
+            remedy = "plugins=[MODULE] registers one of your own"
+            raise ConfigError(f"{group}.kind={kind:.80}: must be one of {known}; {remedy}")
+        chosen: Self = check(KINDS[group][kind], dict(value), group)
+        return chosen
+
 
 GROUPS: dict[str, type[Kind]] = {}  # group -> what its kinds have in common
 KINDS: dict[str, dict[str, type[Kind]]] = {}  # group -> kind -> its parameters and their types, declared once
@@ -72,20 +92,15 @@ def register(group: str, kind: str) -> Callable[[Implementation], Implementation
     def add(implementation: Implementation) -> Implementation:
         IMPLEMENTATIONS.setdefault(group, {})[kind] = implementation
         if kind not in KINDS[group]:
-            types = get_type_hints(_constructor(implementation), include_extras=True)
             fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
-            for name, parameter in signature(implementation).parameters.items():
+            for name, parameter in signature(implementation, eval_str=True).parameters.items():
                 if name not in (*GIVEN, *GROUPS[group].model_fields):
-                    default = ... if parameter.default is Parameter.empty else parameter.default
-                    fields[name] = (types.get(name, Any), default)
+                    annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+                    fields[name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
             create_model(implementation.__name__, __base__=GROUPS[group], **fields)
         return implementation
 
     return add
-
-
-def _constructor(implementation: Any) -> Any:
-    return implementation.__init__ if isclass(implementation) else implementation
 
 
 def make(group: str, settings: Kind | Mapping[str, Any], **given: Any) -> Any:
@@ -94,28 +109,9 @@ def make(group: str, settings: Kind | Mapping[str, Any], **given: Any) -> Any:
     Raises:
         ConfigError: there is no such kind, or a setting is wrong.
     """
-    values = check(Annotated[GROUPS[group], kind_of(group)], settings, group).model_dump() | given
+    values = check(GROUPS[group], settings, group).model_dump() | given
     implementation = IMPLEMENTATIONS[group][values["kind"]]
     return implementation(**{name: values[name] for name in signature(implementation).parameters if name in values})
-
-
-def kind_of(group: str) -> BeforeValidator:
-    """Turns a mapping into the settings of the kind that it names."""
-
-    def choose(value: Any) -> Any:
-        if isinstance(value, Kind) or value is None:
-            return value
-        known = ", ".join(KINDS[group])
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{group}={_brief(value)}: must be a mapping whose kind is one of {known}")
-        kind = value.get("kind")
-        if not isinstance(kind, str) or kind not in KINDS[group]:
-            raise ConfigError(
-                f"{group}.kind={_brief(kind)}: must be one of {known}; plugins=[MODULE] registers one of your own"
-            )
-        return check(KINDS[group][kind], dict(value), group)
-
-    return BeforeValidator(choose)
 
 
 def check(kind: Any, value: Any, key: str) -> Any:
@@ -125,25 +121,21 @@ def check(kind: Any, value: Any, key: str) -> Any:
         ConfigError: one line that names the key, the value and what would be right.
     """
     try:
-        return _adapter(kind).validate_python(value, strict=None if _is_schema(kind) else True)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise ConfigError(_one_line(error.errors(include_url=False), kind, value, key)) from None
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like this one, as a question; or, where none does, all that are known.
 
-    Of keys the part after the last dot may suffice: `sigma` means `noise.sigma`, and `epochs` `trainer.max_epochs`.
+    Of keys the part after the last dot may suffice: `lr` means `optim.lr`, and `epochs` `trainer.max_epochs`.
     """
     known = sorted(known)
-    likeness = {one: max(_likeness(name, one), _likeness(_last(name), _last(one))) for one in known}
-    best = max(known, key=lambda one: (likeness[one], _likeness(name, one)))
-    return f"did you mean {best}?" if likeness[best] >= 0.6 else f"known: {', '.join(known)}"
+    by_last = {one.split(".")[-1]: one for one in known}
+    last = get_close_matches(name.split(".")[-1], by_last)
+    close = get_close_matches(name, known) or [by_last[part] for part in last]
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
@@ -152,42 +144,31 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     return f"{found} (--help explains the keys)" if found.endswith("?") else "--help explains the keys"
 
 
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
-
-
-def _last(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
-
-
 def keys(schema: type[Settings], prefix: str = "") -> set[str]:
     """All dotted keys that a schema knows, those of every kind of a group included."""
     found: set[str] = set()
     for name, field in schema.model_fields.items():
-        inner = [*KINDS.get(name, {}).values()] if not prefix else []
-        inner += [t for t in (field.annotation, *get_args(field.annotation)) if _is_schema(t) and t is not Kind]
-        found |= {key for each in inner for key in keys(each, f"{prefix}{name}.")} or {prefix + name}
+        types = (field.annotation, *get_args(field.annotation))
+        inner = [each for each in types if isinstance(each, type) and issubclass(each, Settings)]
+        kinds = [kind for each in inner if issubclass(each, Kind) for kind in KINDS[each.group].values()]
+        found |= {key for each in kinds or inner for key in keys(each, f"{prefix}{name}.")} or {prefix + name}
     return found
 
 
-def _is_schema(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Settings)
-
-
-WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "int_type": lambda ctx: "a whole number",
-    "float_type": lambda ctx: "a finite number",
-    "finite_number": lambda ctx: "a finite number",
-    "string_type": lambda ctx: "text",
-    "bool_type": lambda ctx: "true or false",
-    "none_required": lambda ctx: "null",
-    "literal_error": lambda ctx: f"one of {str(ctx['expected']).replace(' or ', ', ').replace(chr(39), '')}",
-    "greater_than_equal": lambda ctx: f"at least {ctx['ge']:.10g}",
-    "greater_than": lambda ctx: f"above {ctx['gt']:.10g}",
-    "less_than_equal": lambda ctx: f"at most {ctx['le']:.10g}",
-    "less_than": lambda ctx: f"below {ctx['lt']:.10g}",
-    "tuple_type": lambda ctx: "a list",
-    "too_short": lambda ctx: f"a list of {ctx['min_length']} or more",
+RIGHT = {  # what would be right, by pydantic's name of an error
+    "int_type": "a whole number",
+    "float_type": "a finite number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "none_required": "null",
+    "literal_error": "one of {expected}",
+    "greater_than_equal": "at least {ge:.10g}",
+    "greater_than": "above {gt:.10g}",
+    "less_than_equal": "at most {le:.10g}",
+    "less_than": "below {lt:.10g}",
+    "tuple_type": "a list",
+    "too_short": "a list of {min_length} or more",
 }
 
 
@@ -199,18 +180,17 @@ def _one_line(errors: list[Any], kind: Any, value: Any, key: str) -> str:
     if first["type"] == "missing":
         return f"{where}: missing"
     if first["type"] == "extra_forbidden":
-        if not key:
-            return f"{where}={_brief(first['input'])}: no such key; {nearest_key(where, keys(kind))}"
-        chosen = f" with {key}.kind={_brief(value['kind'])}" if "kind" in value else ""
-        known = nearest(where, (f"{key}.{name}" for name in kind.model_fields))
-        return f"{where}={_brief(first['input'])}: no such key{chosen}; {known}"
+        chosen = f" with {key}.kind={value['kind']!s:.80}" if key and "kind" in value else ""
+        remedy = nearest(where, keys(kind, f"{key}.")) if key else nearest_key(where, keys(kind))
+        return f"{where}={first['input']!s:.80}: no such key{chosen}; {remedy}"
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):  # ours: of a kind within, which is complete, or of several fields together
         return str(cause) if not where or str(cause).startswith(where) else f"{where}.{cause}"
     # every member of a union has an error of its own
-    ways = [error for error in errors if _dotted(error, value, key) == where]
-    right = dict.fromkeys(WORDS.get(e["type"], lambda ctx: "a list of values")(e.get("ctx", {})) for e in ways)
-    return f"{where}={_brief(first['input'])}: must be {' or '.join(right)}"
+    members = [error for error in errors if _dotted(error, value, key) == where]
+    ways = dict.fromkeys(RIGHT.get(one["type"], "a list of values").format(**one.get("ctx", {})) for one in members)
+    right = " or ".join(ways).replace("' or '", ", ").replace("'", "")
+    return f"{where}={first['input']!s:.80}: must be {right}"
 
 
 def _dotted(error: Any, value: Any, key: str) -> str:
@@ -221,8 +201,3 @@ def _dotted(error: Any, value: Any, key: str) -> str:
         elif isinstance(value, (list, tuple)) and isinstance(part, int):
             key, value = f"{key}[{part}]", value[part] if part < len(value) else None
     return key
-
-
-def _brief(value: Any) -> str:
-    """`value` as a part of one line: a checkpoint's may be of any length."""
-    return str(value)[:80] if isinstance(value, (str, int, float)) else reprlib.repr(value)

@@ -15,7 +15,6 @@ from PIL import Image
 from dae_lightning import config, kinds
 from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.errors import TrainingError
-from dae_lightning.model.optim import NOTEBOOK_ADAM
 from tests.conftest import Run, Settings
 
 FLAGS = {
@@ -96,7 +95,7 @@ def test_the_other_experiments_train_the_notebooks_task_on_no_more_images(name: 
 
 def test_the_models_default_optimiser_is_the_configurations() -> None:
     shipped = yaml.safe_load((CONF / "optim" / "adam.yaml").read_text())
-    assert shipped == {k: list(v) if isinstance(v, tuple) else v for k, v in NOTEBOOK_ADAM.items()}
+    assert shipped == kinds.Adam(kind="adam").model_dump(mode="json")
 
 
 def test_the_schema_names_only_flags_that_the_trainer_has() -> None:

@@ -73,13 +73,12 @@ def test_a_latent_that_is_no_count_is_refused(latent: Any) -> None:
     [(2.0, "2.0"), ("gaussian", "'gaussian'"), (None, "None"), (GaussianNoise, "<class .*GaussianNoise'>")],
 )
 def test_a_noise_that_is_none_is_refused_by_what_would_be_one(noise: Any, value: str) -> None:
-    right = r"must be a noise, such as GaussianNoise\(sigma=2\), or its settings"
-    with pytest.raises(ValueError, match=f"^noise={value}: {right}$"):
+    with pytest.raises(ValueError, match=f"^noise={value}: must be a Noise, or its settings$"):
         small(noise=noise)
 
 
 def test_a_network_or_optimiser_that_is_none_is_refused_by_what_would_be_one() -> None:
-    with pytest.raises(ValueError, match=r"^network is Linear: must be a .*Network, or its settings$"):
+    with pytest.raises(ValueError, match=r"^network=Linear\(.*: must be a Network, or its settings$"):
         small(network=torch.nn.Linear(24, 24))
     for optim in ("adam", 0.01, torch.optim.Adam):
         with pytest.raises(ValueError, match=r"^optim=.*: must be a mapping whose kind is one of adam, adam_onecycle$"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dae_lightning import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
-from dae_lightning.model.noise import Noise, corrupt_each, make_noise
+from dae_lightning.model.noise import Noise, corrupt_each
 from dae_lightning.randomness import generator
 from dae_lightning.schema import KINDS
 
@@ -46,7 +46,7 @@ def test_one_generator_gives_one_noise_and_the_global_one_is_left_alone(noise: N
 
 @each_process
 def test_settings_make_the_same_process_again(noise: Noise) -> None:
-    again = make_noise(noise.settings())
+    again = Noise.of(noise.settings())
     assert type(again) is type(noise)
     assert again.settings() == noise.settings()
 
@@ -123,13 +123,13 @@ def test_evaluation_noise_is_a_function_of_the_image_not_of_its_batch(noise: Noi
         (lambda: GaussianRange(0, 0, 1), "low=0: must be above 0"),
         (lambda: GaussianRange(0, 3, 2), "low=3: must be at most high=2"),
         (
-            lambda: make_noise({"kind": "gaussian_range", "mean": 0, "low": 3, "high": 2}),
+            lambda: Noise.of({"kind": "gaussian_range", "mean": 0, "low": 3, "high": 2}),
             "noise.low=3: must be at most high=2",
         ),
         (lambda: MaskingNoise(1.5), "probability=1.5: must be at most 1"),
-        (lambda: make_noise({"kind": "pink"}), "noise.kind=pink: must be one of gaussian"),
-        (lambda: make_noise({"kind": "gaussian", "sigma": 1}), "noise.mean: missing"),
-        (lambda: make_noise({"kind": "masking", "sigma": 1}), "noise.sigma=1: no such key"),
+        (lambda: Noise.of({"kind": "pink"}), "noise.kind=pink: must be one of gaussian"),
+        (lambda: Noise.of({"kind": "gaussian", "sigma": 1}), "noise.mean: missing"),
+        (lambda: Noise.of({"kind": "masking", "sigma": 1}), "noise.sigma=1: no such key"),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(make: object, message: str) -> None:

@@ -4,8 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dae_lightning import kinds
-from dae_lightning.model.optim import make_optimizer
 from dae_lightning.training.many_steps import FusedAdam
 
 
@@ -43,13 +41,13 @@ def test_an_update_is_torchs_step_bit_for_bit(weight_decay: float) -> None:
 
 
 def test_an_optimizer_goes_on_from_its_state() -> None:
-    settings = kinds.Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-7, kind="adam")
+    settings = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-7}
     whole = nn.Linear(5, 3)
     halves = nn.Linear(5, 3)
     halves.load_state_dict(whole.state_dict())
-    expected = trained(make_optimizer(settings, whole.parameters(), 20, FusedAdam)[0], whole, range(20))
-    first, _ = make_optimizer(settings, halves.parameters(), 20, FusedAdam)
+    expected = trained(FusedAdam(whole.parameters(), **settings), whole, range(20))
+    first = FusedAdam(halves.parameters(), **settings)
     trained(first, halves, range(7))
-    second, _ = make_optimizer(settings, halves.parameters(), 20, FusedAdam)
+    second = FusedAdam(halves.parameters(), **settings)
     second.load_state_dict(first.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(trained(second, halves, range(7, 20)), expected, strict=True))

@@ -10,7 +10,7 @@ import torch
 from dae_lightning import Denoiser, DenoisingAutoencoder, plugins
 from dae_lightning.errors import CheckpointError, ConfigError
 from dae_lightning.model.network import Network
-from dae_lightning.model.noise import make_noise
+from dae_lightning.model.noise import Noise
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -79,12 +79,12 @@ def test_a_module_that_cannot_be_imported_is_one_line() -> None:
 def test_a_network_without_logits_has_the_same_loss_and_its_weights_go_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.load(["examples.convolutional"])
     settings = {"kind": "convolutional", "channels": 2}
-    model, same, other = (
-        DenoisingAutoencoder((8, 8), 3, make_noise(NOISE), settings, seed=s).eval() for s in (1, 1, 2)
-    )
+    model, same, other = (DenoisingAutoencoder((8, 8), 3, Noise.of(NOISE), settings, seed=s).eval() for s in (1, 1, 2))
     clean = torch.rand(5, 8, 8)
     assert torch.equal(model(clean), same(clean))
     assert not torch.equal(model(clean), other(clean))
     stable = model.loss(clean, clean)
     monkeypatch.setattr(type(model.network), "logits", Network.logits)
     torch.testing.assert_close(model.loss(clean, clean), stable)
+    model.judge("test", clean, clean)
+    assert model.quality["test_denoising"].compute()["bce"].item() == pytest.approx(stable.item(), rel=1e-5)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from dae_lightning import config, kinds, schema
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import Count, Kind, List, Positive, Probability, Settings, check, kind_of
+from dae_lightning.schema import Count, Kind, List, Positive, Probability, Settings, check
 
 
 class Shape(Kind):
@@ -26,9 +26,10 @@ class Other(Shape):
 
 class Outer(Settings):
     count: Count
-    shape: Annotated[Inner | Other, kind_of("shape")]
+    shape: Shape
     name: str | None
     flag: bool = False
+    way: Literal["up", "down", "left or right"] = "up"
     limit: Count | Annotated[float, Field(gt=0, le=1)] | None = None
 
 
@@ -70,6 +71,7 @@ def test_plain_values_become_a_checked_instance() -> None:
         ({"name": 3}, "name=3: must be text"),
         ({"flag": 1}, "flag=1: must be true or false"),
         ({"limit": 0.0}, "limit=0.0: must be at least 1 or above 0"),
+        ({"way": "in"}, "way=in: must be one of up, down, left or right"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_remedy(change: dict[str, Any], message: str) -> None:
@@ -81,7 +83,7 @@ def test_a_wrong_value_is_one_line_with_key_value_and_remedy(change: dict[str, A
 def test_fields_that_do_not_fit_together_are_named_with_their_group() -> None:
     noise = {"kind": "gaussian_range", "mean": 0.0, "low": 2.0, "high": 1.0}
     with pytest.raises(ConfigError, match=r"^noise.low=2: must be at most high=1$"):
-        check(kinds.Noise, noise, "noise")
+        check(kinds.NoiseKind, noise, "noise")
 
 
 def test_keys_are_those_of_every_choice() -> None:

@@ -22,7 +22,7 @@ def recorded_data(checkpoints: Mapping[str, Path]) -> kinds.DataKind:
     for place, data in recorded.items():
         if data is None:
             raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
-        found.append(schema.check(kinds.Data, data, "data"))
+        found.append(schema.check(kinds.DataKind, data, "data"))
         if make_source(found[-1]) != make_source(found[0]):  # they may differ in what they held out
             raise CheckpointError(f"checkpoint: {place} was trained on other data than the first; choose data=")
     return found[0]

@@ -116,7 +116,7 @@ def probes(model: DenoisingAutoencoder, data: Mapping[str, Any] | None) -> tuple
     clean = torch.rand(max(BATCHES), *model.input_shape, generator=generator(0, "export"))
     whose = "random images"
     with suppress(UserError, OSError):  # the data were moved, or are on another machine
-        test = make_source(check(kinds.Data, data, "data")).load().test.images[: max(BATCHES)]
+        test = make_source(check(kinds.DataKind, data, "data")).load().test.images[: max(BATCHES)]
         if tuple(test.shape[1:]) == model.input_shape:
             clean, whose = torch.cat([as_float(test), clean]), "random images and test images"
     return torch.cat([clean, corrupt_each(model.noise, clean, 0, torch.arange(len(clean)))]), whose

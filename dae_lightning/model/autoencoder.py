@@ -1,35 +1,33 @@
 """The denoising autoencoder: noise, encoder, decoder, loss, and how it is trained and evaluated."""
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import kinds
-from dae_lightning.errors import CheckpointError
-from dae_lightning.model.checkpoint import read_checkpoint
+from dae_lightning.model.checkpoint import LoadedFromPlainValues
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
-from dae_lightning.model.metrics import TASKS, ImageQuality, bce
-from dae_lightning.model.network import Network, make_network
-from dae_lightning.model.noise import Noise, corrupt_each, make_noise
-from dae_lightning.model.optim import NOTEBOOK_ADAM, check_optim, make_optimizer
-from dae_lightning.randomness import generator
+from dae_lightning.model.metrics import TASKS, ImageQuality
+from dae_lightning.model.network import Network
+from dae_lightning.model.noise import Noise, corrupt_each
+from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import Seed, check
 
-DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense", "input_scale": 1.0})  # the notebook's network
+ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam"})
+DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense"})
 
 
-class DenoisingAutoencoder(LightningModule):
+class DenoisingAutoencoder(LoadedFromPlainValues):
     """A denoising autoencoder (Vincent et al. 2008, 2010): noise -> network, trained towards the clean images.
 
-    An ordinary LightningModule under automatic optimisation. Images are (B, *input_shape) floats; clean ones lie in
+    Images are (B, *input_shape) floats; clean ones lie in
     [0, 1], noisy ones anywhere. A batch is a tensor of images, or a list or tuple that begins with one, as
     torchvision's data sets give (images, labels); a model of (H, W) takes (B, 1, H, W) too.
 
@@ -55,21 +53,22 @@ class DenoisingAutoencoder(LightningModule):
         latent: int,
         noise: Noise | Mapping[str, Any],
         network: Network | Mapping[str, Any] = DENSE,
-        optim: Mapping[str, Any] = NOTEBOOK_ADAM,
+        optim: Mapping[str, Any] = ADAM,
         seed: int = 0,
         eval_seed: int = 0,
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_shape)
         self.latent: int = check(kinds.Latent, latent, "latent")
-        self.noise = noise if isinstance(noise, Noise) else make_noise(noise)
-        self.optim = check_optim(optim)
+        self.noise = Noise.of(noise)
+        optim = {**ADAM, **optim} if isinstance(optim, Mapping) else optim
+        self.optim: kinds.OptimKind = check(kinds.OptimKind, optim, "optim")
         self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
-        if not isinstance(network, Network):
-            network = make_network(network, self.input_shape, latent, seed)
-        self.network = network
+        with torch.random.fork_rng(devices=[]):  # for a network that draws its weights from torch's global generator
+            torch.manual_seed(derive(seed, "weights"))
+            self.network = Network.of(network, input_shape=self.input_shape, latent=self.latent, seed=seed)
 
         # validation must not slow training down: no SSIM, and no entropy of the targets
         quality = {f"val_{task}": ImageQuality(("bce", "psnr")) for task in TASKS}
@@ -77,17 +76,10 @@ class DenoisingAutoencoder(LightningModule):
         self.batches_seen = 0  # training batches so far
         self._position = 0  # of the next validation or test image in its loader
         # plain values only: the checkpoint loads with weights_only=True and needs no file beside it
-        self.save_hyperparameters(
-            {
-                "input_shape": list(self.input_shape),
-                "latent": latent,
-                "noise": self.noise.settings(),
-                "network": self.network.settings(),
-                "optim": self.optim.model_dump(mode="json"),
-                "seed": seed,
-                "eval_seed": eval_seed,
-            }
-        )
+        sizes = {"input_shape": list(self.input_shape), "latent": self.latent}
+        parts = {"noise": self.noise.settings(), "network": self.network.settings()}
+        training = {"optim": self.optim.model_dump(mode="json"), "seed": self.seed, "eval_seed": self.eval_seed}
+        self.save_hyperparameters(sizes | parts | training)
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
@@ -108,10 +100,8 @@ class DenoisingAutoencoder(LightningModule):
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """Mean binary cross-entropy of the denoised images against the clean ones; override it for another loss."""
-        logits = self.network.logits(noisy)
-        if logits is None:
-            return bce(self.network(noisy).to(clean.dtype), clean).mean()
-        return F.binary_cross_entropy_with_logits(logits.to(clean.dtype), clean)  # bfloat16 under autocast
+        logits = self.network.logits(noisy).to(clean.dtype)  # from bfloat16 under autocast
+        return F.binary_cross_entropy_with_logits(logits, clean)
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -133,11 +123,14 @@ class DenoisingAutoencoder(LightningModule):
         return generator(self.seed, "noise", *stream, device=self.device)
 
     def configure_optimizers(self) -> Any:
-        settings = self.optim.model_copy(update={"lr": self.lr})
-        steps = 0 if isinstance(settings, kinds.Adam) else self.total_steps()  # it takes loading the data to know
-        optimizer, schedule = make_optimizer(settings, self.parameters(), steps, self.optimizer_class)
-        if schedule is None:
+        optimizer = self.optimizer_class(self.parameters(), lr=self.lr, betas=self.optim.betas, eps=self.optim.eps)
+        if not isinstance(self.optim, kinds.AdamOneCycle):
             return optimizer
+        steps = self.total_steps()
+        # OneCycleLR divides by warmup * steps - 1, and by (1 - warmup) * steps
+        warmup = self.optim.warmup if self.optim.warmup * steps > 1 else 0.0
+        # Smith and Topin, Super-Convergence, 2018; the momentum stays as it is
+        schedule = OneCycleLR(optimizer, self.lr, steps, pct_start=warmup, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def total_steps(self) -> int:
@@ -176,16 +169,14 @@ class DenoisingAutoencoder(LightningModule):
     def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
         """Add images to the metrics of a stage, val or test: clean ones in for reconstruction, noisy for denoising."""
         for task, images in zip(TASKS, (clean, noisy), strict=True):
-            logits = self.network.logits(images)
-            if logits is None:
-                self._quality(stage, task).update(self.network(images).float(), clean.float())
-            else:  # in float32, whatever the model's precision
-                self._quality(stage, task).update(torch.sigmoid(logits.float()), clean.float(), logits.float())
+            logits = self.network.logits(images).float()  # whatever the model's precision
+            quality: Any = self.quality[f"{stage}_{task}"]
+            quality.update(torch.sigmoid(logits), clean.float(), logits)
 
     def log_quality(self, stage: str) -> None:
         """Log `<stage>/<task>/<metric>` of the images judged, and reset the metrics."""
         for task in TASKS:
-            quality = self._quality(stage, task)
+            quality: Any = self.quality[f"{stage}_{task}"]
             self.log_dict({f"{stage}/{task}/{name}": value for name, value in quality.compute().items()})
             quality.reset()
 
@@ -200,50 +191,12 @@ class DenoisingAutoencoder(LightningModule):
     def _evaluate(self, stage: str, batch: Any, batch_idx: int) -> None:
         clean = self.images_of(batch)
         self._position = 0 if batch_idx == 0 else self._position
-        places = torch.arange(self._position, self._position + len(clean))
+        places = self._position + torch.arange(len(clean))
         self._position += len(clean)
         # PyTorch's DistributedSampler deals images out in turn: each has the noise that it has in a single process
         self.judge(stage, clean, self.corrupt_fixed(clean, places * self.trainer.world_size + self.global_rank))
 
-    def _quality(self, stage: str, task: str) -> ImageQuality:
-        quality = self.quality[f"{stage}_{task}"]
-        assert isinstance(quality, ImageQuality)
-        return quality
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # files only, to one device
-        cls,
-        checkpoint_path: str | PathLike[str],
-        map_location: str | torch.device | None = None,
-        hparams_file: None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,
-    ) -> "DenoisingAutoencoder":
-        """The model of a checkpoint, on the CPU or on `map_location`; `kwargs` take the place of its arguments.
-
-        Lightning's method of this name would fetch URLs, and call what a checkpoint names unless `weights_only` is
-        True. This one reads files only, of plain values only, whatever `weights_only` or the environment say.
-
-        Raises:
-            CheckpointError: there is no such file, or it is damaged, or not a checkpoint of this project.
-        """
-        if hparams_file is not None:
-            raise TypeError(f"hparams_file={hparams_file}: give arguments as such; the checkpoint knows the others")
-        checkpoint = read_checkpoint(Path(checkpoint_path))
-        try:
-            model = cls(**checkpoint["hyper_parameters"] | kwargs)
-            model.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
-        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{checkpoint_path}: not a checkpoint of this model ({reason})") from error
-        return model.to(map_location or "cpu")
-
 
 def load_model(path: Path) -> DenoisingAutoencoder:
-    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise.
-
-    Raises:
-        CheckpointError: there is no such file, or it is damaged, or not a checkpoint of this project.
-    """
+    """The model of a checkpoint, on the CPU and in evaluation mode: it adds no noise; raises CheckpointError."""
     return DenoisingAutoencoder.load_from_checkpoint(path).eval()

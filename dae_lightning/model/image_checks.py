@@ -1,4 +1,4 @@
-"""What may go into a model, and the errors of what may not: what came, and what is expected."""
+"""What may go into a model, and the errors of what may not."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 P = ParamSpec("P")
-NOTEBOOK_NAMES = ("input_dim", "latent_dim", "noise_mean", "noise_stddev")
 
 
 def in_our_names(init: Callable[P, None]) -> Callable[P, None]:
@@ -16,20 +15,16 @@ def in_our_names(init: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(init)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:
-        if notebooks := [name for name in NOTEBOOK_NAMES if name in kwargs]:
-            ours = "input_shape=..., latent=..., noise=GaussianNoise(mean, sigma)"
-            raise TypeError(f"{', '.join(notebooks)}: named otherwise here, as in DenoisingAutoencoder({ours})")
+        if theirs := kwargs.keys() & {"input_dim", "latent_dim", "noise_mean", "noise_stddev"}:
+            ours = "DenoisingAutoencoder(input_shape=..., latent=..., noise=GaussianNoise(mean, sigma))"
+            raise TypeError(f"{', '.join(sorted(theirs))}: named otherwise here, as in {ours}")
         init(*args, **kwargs)
 
     return checked
 
 
 def check_shape(input_shape: int | Sequence[int]) -> tuple[int, ...]:
-    """`input_shape` as a tuple; an int is a vector of that size.
-
-    Raises:
-        TypeError, ValueError: it is neither, or not positive.
-    """
+    """`input_shape` as a tuple, an int as (int,); raises TypeError or ValueError."""
     sizes = (input_shape,) if isinstance(input_shape, int) else input_shape
     if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes):
         raise TypeError(f"input_shape={input_shape!r}: must be an int, or a tuple or list of ints")
@@ -45,8 +40,7 @@ def check_images(images: Tensor, input_shape: tuple[int, ...], dtype: torch.dtyp
     if images.dtype != dtype:
         raise TypeError(f"images are {images.dtype}: must be {dtype}, clean ones in [0, 1]")
     if images.shape[1:] != input_shape:
-        expected = f"(B, {', '.join(map(str, input_shape))})"
-        raise ValueError(f"images are {tuple(images.shape)}: must be {expected}")
+        raise ValueError(f"images are {tuple(images.shape)}: must be (B, {', '.join(map(str, input_shape))})")
 
 
 def check_clean(images: Tensor) -> None:

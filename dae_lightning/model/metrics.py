@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 TASKS = ("reconstruction", "denoising")  # clean in, noisy in
 METRICS = ("bce", "bce_excess", "psnr", "ssim")
-BCE_CLIP = 1e-6  # an estimate that is no probability is clipped to [BCE_CLIP, 1 - BCE_CLIP] before its BCE is taken
+BCE_CLIP = 1e-6  # estimates without logits are clipped to [BCE_CLIP, 1 - BCE_CLIP] before their BCE is taken
 
 
 def entropy(clean: Tensor) -> Tensor:
@@ -17,17 +17,10 @@ def entropy(clean: Tensor) -> Tensor:
     return -(torch.xlogy(clean, clean) + torch.xlogy(1 - clean, 1 - clean)).flatten(1).mean(1)
 
 
-def bce(estimate: Tensor, clean: Tensor) -> Tensor:
-    """Binary cross-entropy of estimates of any range, clipped into (0, 1), mean over pixels, (B,)."""
-    probability = estimate.clamp(BCE_CLIP, 1 - BCE_CLIP)
-    with torch.autocast(clean.device.type, enabled=False):  # which refuses this function, whatever the dtypes
-        return F.binary_cross_entropy(probability, clean, reduction="none").flatten(1).mean(1)
+def bce(logits: Tensor, clean: Tensor) -> Tensor:
+    """Binary cross-entropy of the estimates s = sigmoid(logits), mean over pixels, (B,).
 
-
-def bce_of_logits(logits: Tensor, clean: Tensor) -> Tensor:
-    """The same of the estimate s = sigmoid(logits), without clipping.
-
-    -log s(l) = softplus(l) - l and -log(1 - s(l)) = softplus(l). torch's own BCE gives the same and takes longer.
+    -log s = softplus(l) - l and -log(1 - s) = softplus(l). The last bit of torch's own depends on the batch.
     """
     return F.softplus(logits).addcmul_(logits, clean, value=-1).flatten(1).mean(1)
 
@@ -87,7 +80,7 @@ class ImageQuality(Metric):
 
     def update(self, estimate: Tensor, clean: Tensor, logits: Tensor | None = None) -> None:
         """`estimate` of `clean`, both (B, *input_shape); `logits` where the estimate is their sigmoid."""
-        cross_entropy = bce(estimate, clean) if logits is None else bce_of_logits(logits, clean)
+        cross_entropy = bce(torch.logit(estimate, BCE_CLIP) if logits is None else logits, clean)
         values = {
             "bce": lambda: cross_entropy,
             "bce_excess": lambda: cross_entropy - entropy(clean),

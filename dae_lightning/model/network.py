@@ -1,8 +1,7 @@
 """Autoencoder networks: images in, codes between, images out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +9,10 @@ from torch.nn import functional as F
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
+from dae_lightning.model.metrics import BCE_CLIP
 from dae_lightning.model.parts import Part
-from dae_lightning.randomness import derive, generator
-from dae_lightning.schema import make, register
+from dae_lightning.randomness import generator
+from dae_lightning.schema import register
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
 
@@ -21,7 +21,7 @@ class Network(Part):
     """Estimates of clean images (B, *input_shape) in [0, 1] from noisy ones of any range.
 
     One of your own has a `kind` and a constructor `(input_shape, latent, ...)`, hands its other parameters to
-    `super().__init__`, and has `encode` and `decode`; with `logits` beside them its BCE is stable.
+    `super().__init__`, and has `encode` and `decode`; with `logits` beside them its BCE is not clipped.
     """
 
     group = "network"
@@ -34,9 +34,9 @@ class Network(Part):
         """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
         raise NotImplementedError
 
-    def logits(self, noisy: Tensor) -> Tensor | None:
-        """The images before the sigmoid; None where the network has no such thing."""
-        return None
+    def logits(self, noisy: Tensor) -> Tensor:
+        """The images before the sigmoid, of which BCE is taken; where the network has no sigmoid, as if it had."""
+        return torch.logit(self(noisy).float(), BCE_CLIP)
 
     def forward(self, noisy: Tensor) -> Tensor:
         return self.decode(self.encode(noisy))
@@ -91,14 +91,3 @@ class DenseNetwork(Network):
     def start_at(self, mean_image: Tensor) -> None:
         # Adam would need thousands of steps to move the bias to where pixels that are always black want it
         self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
-
-
-def make_network(settings: Mapping[str, Any], input_shape: Sequence[int], latent: int, seed: int) -> Network:
-    """The network that `settings` describe, as in `{"kind": "dense", "input_scale": 1.0}`; its weights go by `seed`."""
-    if not isinstance(settings, Mapping):
-        came = type(settings).__name__
-        raise ConfigError(f"network is {came}: must be a dae_lightning.model.network.Network, or its settings")
-    with torch.random.fork_rng(devices=[]):  # for a network that draws its weights from torch's global generator
-        torch.manual_seed(derive(seed, "weights"))
-        network: Network = make("network", settings, input_shape=tuple(input_shape), latent=latent, seed=seed)
-    return network

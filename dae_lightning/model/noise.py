@@ -4,23 +4,19 @@ Source: Vincent et al., Stacked Denoising Autoencoders, JMLR 11 (2010), section 
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
-from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
-from dae_lightning.schema import make, register
+from dae_lightning.schema import register
 
 
 class Noise(Part):
-    """A corruption process. `noise(clean)` corrupts in training mode and is the identity in evaluation mode.
-
-    It is the identity in an export too: `LightningModule.to_onnx` leaves a model in the mode in which it is.
+    """A corruption process. `noise(clean)` corrupts in training mode, and is the identity in evaluation and in exports.
 
     One of your own has a `kind`, hands its parameters to `super().__init__`, and overrides `corrupt`.
     """
@@ -37,6 +33,7 @@ class Noise(Part):
         raise NotImplementedError
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        # LightningModule.to_onnx exports a model in the mode in which it is
         return self.corrupt(clean, generator) if self.training and not torch.compiler.is_exporting() else clean
 
     def title(self) -> str:
@@ -106,11 +103,9 @@ class GaussianRange(Noise):
         return self.low, self.high
 
 
-@register("noise", "masking")
-class MaskingNoise(Noise):
-    """Every pixel is set to 0 with `probability`, independently of the others."""
+class PixelNoise(Noise):
+    """Noise that replaces each pixel with `probability`, independently of the others."""
 
-    kind = "masking"
     level = "probability"
     in_range = True
     probability: float
@@ -118,38 +113,28 @@ class MaskingNoise(Noise):
     def __init__(self, probability: float) -> None:
         super().__init__(probability=probability)
 
+
+@register("noise", "masking")
+class MaskingNoise(PixelNoise):
+    """Pixels are set to 0."""
+
+    kind = "masking"
+
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return clean.masked_fill(_uniform(clean, generator) < self.probability, 0.0)
+        uniform = torch.empty_like(clean).uniform_(generator=generator)
+        return clean.masked_fill(uniform < self.probability, 0.0)
 
 
 @register("noise", "salt_and_pepper")
-class SaltAndPepperNoise(Noise):
-    """Every pixel is replaced with `probability`, independently of the others: by 0 or by 1, a fair coin's choice."""
+class SaltAndPepperNoise(PixelNoise):
+    """Pixels are set to 0 or to 1, a fair coin's choice."""
 
     kind = "salt_and_pepper"
-    level = "probability"
-    in_range = True
-    probability: float
-
-    def __init__(self, probability: float) -> None:
-        super().__init__(probability=probability)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        uniform = _uniform(clean, generator)
+        uniform = torch.empty_like(clean).uniform_(generator=generator)
         peppered = clean.masked_fill(uniform < self.probability, 0.0)
         return peppered.masked_fill(uniform < self.probability / 2, 1.0)
-
-
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.empty_like(like).uniform_(generator=generator)  # in [0, 1)
-
-
-def make_noise(settings: Mapping[str, Any]) -> Noise:
-    """The process that `settings` describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"noise={settings!r:.80}: must be a noise, such as GaussianNoise(sigma=2), or its settings")
-    noise: Noise = make("noise", settings)
-    return noise
 
 
 def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Tensor:

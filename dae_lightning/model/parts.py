@@ -1,10 +1,13 @@
 """What the model's exchangeable parts, noise and network, have in common: a kind and plain parameters."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
+from typing_extensions import Self
 
-from dae_lightning.schema import KINDS, check
+from dae_lightning.errors import ConfigError
+from dae_lightning.schema import KINDS, check, make
 
 
 class Part(nn.Module):
@@ -26,6 +29,16 @@ class Part(nn.Module):
         self._parameter_names = tuple(parameters)
         for name, value in parameters.items():
             setattr(self, name, value)
+
+    @classmethod
+    def of(cls, part: "Self | Mapping[str, Any]", **given: Any) -> Self:
+        """`part` itself, or what its settings describe, as in `{"kind": "gaussian", "mean": 0, "sigma": 2}`."""
+        if isinstance(part, cls):
+            return part
+        if not isinstance(part, Mapping):
+            raise ConfigError(f"{cls.group}={part!r:.80}: must be a {cls.__name__}, or its settings")
+        made: Self = make(cls.group, part, **given)
+        return made
 
     def settings(self) -> dict[str, Any]:
         """Plain values from which the part can be made again."""

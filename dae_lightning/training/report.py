@@ -41,7 +41,7 @@ def report(
         "seed": settings.seed,
         "device": device,
         "versions": versions(),
-        "config": settings.model_dump(),
+        "config": settings.model_dump(serialize_as_any=True),
     }
     write_json(folder / "results.json", facts)
     if settings.figures:

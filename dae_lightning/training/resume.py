@@ -5,11 +5,12 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
+from dae_lightning import kinds
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import CheckpointError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.checkpoint import read_checkpoint
-from dae_lightning.model.optim import check_optim
+from dae_lightning.schema import check
 
 SAME_TASK = ("input_shape", "latent", "network", "noise", "eval_seed")  # or the best score is of another task
 
@@ -51,7 +52,7 @@ def check_resumable(path: Path, model: DenoisingAutoencoder, data: ImageDataModu
         if recorded.get(key) != (wanted := model.hparams[key]):
             raise CheckpointError(f"{path}: has {key} {recorded.get(key)}, but the settings and data ask for {wanted}")
     try:
-        optim, held_out = check_optim(recorded["optim"]), checkpoint["data"]
+        optim, held_out = check(kinds.OptimKind, recorded["optim"], "optim"), checkpoint["data"]
         done = len(checkpoint["callbacks"]["History"]["rows"])
         then = {key: held_out[key] for key in ("val_size", "seed")}
     except (ValueError, LookupError, TypeError) as error:
