@@ -124,10 +124,12 @@ def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
     assert [len(axes.get_legend().get_texts()) for axes in (left, right)] == [4, 5]
 
 
-def test_what_a_denoiser_wipes_out_no_classifier_reads() -> None:
+def test_what_a_denoiser_wipes_out_no_classifier_reads(capsys: pytest.CaptureFixture[str]) -> None:
     model = DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval()
     torch.nn.init.zeros_(model.network.decoder.weight)  # it answers with one and the same image
     rows = probe({"a": model}, toy(90), toy(60), NOISES[:1], seed=0)
+    said = [f"probe: fitting a classifier of {features}" for features in ("pixels", "pca", "latent a")]
+    assert capsys.readouterr().err.splitlines() == said
     accuracy = {row["input"]: row["accuracy"] for row in rows if row["features"] == "pixels"}
     assert accuracy["noisy"] > 0.6
     assert accuracy["denoised"] == pytest.approx(1 / 3)

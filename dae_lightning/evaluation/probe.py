@@ -5,6 +5,7 @@ better to classify from than PCA's linear code of the same size? (Linear probes:
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -65,7 +66,9 @@ def probe(
     kinds += [("latent", place, partial(_batched, model.encode)) for place, model in models.items()]
 
     rows: list[dict[str, Any]] = []
-    for name, place, features in tqdm(kinds, unit=" classifiers", disable=None, dynamic_ncols=True):
+    for name, place, features in (bar := tqdm(kinds, unit=" classifiers", disable=None, dynamic_ncols=True)):
+        if bar.disable:  # in a log
+            print(f"probe: fitting a classifier of {name} {place}".rstrip(), file=sys.stderr, flush=True)
         fitted = features(train_images)
         classify = LinearClassifier(fitted, train.labels)
         tests = [(place, *condition) for condition in seen]
