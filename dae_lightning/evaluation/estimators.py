@@ -116,6 +116,8 @@ def posterior_mean(train: Tensor, noise: Noise) -> Estimate:
     def of_block(centred: Tensor) -> Tensor:
         # |y|^2 is left out of the exponent, where it is the same for every x
         log_weights = torch.addmm(x_part, centred / variance, images.T)  # (B, N)
+        # exp(-70) counts for nothing; smaller weights would be subnormal numbers, with which a product takes far longer
+        log_weights.sub_(log_weights.amax(1, keepdim=True)).clamp_(min=-70)
         return torch.softmax(log_weights, 1) @ images + mean
 
     def estimate(noisy: Tensor) -> Tensor:
