@@ -150,8 +150,8 @@ class Evaluate(Command):
     """`conf/evaluate.yaml`, whole."""
 
     checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
-    sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)]
-    probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)]
+    sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)] | None
+    probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)] | None
     methods: Annotated[tuple[Literal[Baseline, Filter], ...], List, Field(min_length=1)]
     limit: Count | None
     eval_seed: Seed

@@ -182,9 +182,9 @@ def curve_figure(curves: Mapping[str, Curve], level: str) -> Figure:
         levels, values = zip(*sorted(curve.points), strict=True)
         if curve.trained:
             colour = next(colours, INK)
-            low, high = min(curve.trained), max(curve.trained)
+            low, high = curve.trained[0], curve.trained[-1]
             if one_model:
-                label = f"{label}, trained at {low:g}" if low == high else f"{label}, trained at {low:g} to {high:g}"
+                label = f"{label}, trained at {' to '.join(f'{end:g}' for end in curve.trained)}"
             axes.plot(levels, values, label=label, color=colour, lw=2.4, marker="o", ms=6, zorder=3)
             if low == high:
                 axes.axvline(low, color=colour, alpha=0.6, lw=1.2, zorder=0)

@@ -17,25 +17,19 @@ from dae_lightning import config
 from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.idx import IdxFolder
-from dae_lightning.errors import CheckpointError
-from dae_lightning.evaluation.evaluate import (
-    Condition,
-    evaluate,
-    fit,
-    make_conditions,
-    make_methods,
-    measure,
-    model_titles,
-)
+from dae_lightning.errors import CheckpointError, ConfigError
+from dae_lightning.evaluation.evaluate import evaluate, fit, measure
+from dae_lightning.evaluation.methods import METHODS, Condition, make_conditions, model_methods
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
-from dae_lightning.model.noise import GaussianNoise, GaussianRange
+from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise
 from tests.conftest import Run
 
 COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess"
 
 
 def settings(*overrides: str) -> config.Evaluate:
-    small = ["checkpoint=x", "output=x", "sigmas=[0.5,2]", "examples=3"]
+    small = ["checkpoint=x", "output=x", "examples=3"]
+    small += [] if any(override.startswith("probabilities") for override in overrides) else ["sigmas=[0.5,2]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return checked(compose("evaluate", [*small, *overrides]), config.Evaluate)
 
@@ -110,7 +104,7 @@ def test_the_mean_of_the_noise_in_training_is_part_of_the_noise_at_every_level()
 def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None:
     images = torch.randint(0, 256, (9, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     condition = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0))
-    (noisy,) = make_methods(["noisy"], {})
+    noisy = METHODS["noisy"], lambda noisy: noisy
     alone = [measure(condition, [noisy], images[:count], 0)[0]["psnr"] for count in (1, 9)]
     again = measure(condition, [noisy, noisy], images[:1], 0)
     assert [row["psnr"] for row in again] == [alone[0]] * 2
@@ -121,7 +115,7 @@ def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None
 def test_a_method_that_will_take_over_a_minute_is_announced_after_its_first_batch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (noisy,) = make_methods(["noisy"], {})
+    noisy = METHODS["noisy"], lambda noisy: noisy
     condition, images = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(700, 2, 2, dtype=torch.uint8)
     measure(condition, [noisy], images, 0)
     assert capsys.readouterr().err == ""
@@ -132,15 +126,18 @@ def test_a_method_that_will_take_over_a_minute_is_announced_after_its_first_batc
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_bar_of_a_terminal_names_the_method_that_is_fitted(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_or_a_line_names_the_method_that_is_fitted(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stderr(io.StringIO):
         def isatty(self) -> bool:
             return terminal
 
     monkeypatch.setattr(sys, "stderr", shown := Stderr())
     condition, train = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(9, 2, 2, dtype=torch.uint8)
-    fit(make_methods(["mean_image", "wiener"], {}), train, condition, {})
-    assert ("denoising 1: fitting wiener" in shown.getvalue()) is terminal
+    fit([METHODS[name] for name in ("noisy", "mean_image", "wiener")], train, condition, {})
+    if terminal:
+        assert "denoising 1: fitting wiener" in shown.getvalue()
+    else:
+        assert shown.getvalue() == "denoising 1: fitting mean image\ndenoising 1: fitting wiener\n"
 
 
 def test_filters_are_methods_like_the_others(run: Run, tmp_path: Path) -> None:
@@ -173,17 +170,32 @@ def test_the_levels_of_training_are_a_number_or_the_ends_of_a_range() -> None:
         place: DenoisingAutoencoder(4, 2, noise)
         for place, noise in (("a", GaussianNoise(0.0, 2.0)), ("b", GaussianRange(0.0, 0.5, 6.0)))
     }
-    assert model_titles(models) == {"a": "model (sigma 2)", "b": "model (sigma 0.5 to 6)"}
-    assert model_titles({"runs/x": models["a"], "y": models["a"]}) == {
-        "runs/x": "model (sigma 2), runs/x",
-        "y": "model (sigma 2), y",
-    }
+    assert [method.title for method in model_methods(models)] == ["model (sigma 2)", "model (sigma 0.5 to 6)"]
+    twins = model_methods({"runs/x": models["a"], "y": models["a"]})
+    assert [method.title for method in twins] == ["model (sigma 2), runs/x", "model (sigma 2), y"]
+    assert [method.title for method in model_methods({"a": models["a"]})] == ["model"]
     conditions = make_conditions(settings(), models)  # blind or not, it is Gaussian noise
     assert [(condition.task, condition.level) for condition in conditions] == [
         ("denoising", 0.5),
         ("denoising", 2),
         ("reconstruction", None),
     ]
+
+
+def test_levels_for_noise_that_has_none_are_refused() -> None:
+    class Fog(GaussianNoise):
+        level = None
+
+    def grids(**given: tuple[float, ...]) -> config.Evaluate:
+        return settings().model_copy(update={"sigmas": None} | given)
+
+    masked, foggy = (DenoisingAutoencoder(4, 2, noise) for noise in (MaskingNoise(0.5), Fog()))
+    assert [condition.level for condition in make_conditions(grids(), {"": foggy})] == [1, None]
+    levels = [condition.level for condition in make_conditions(grids(), {"": masked})]
+    assert levels == [0.1, 0.25, 0.5, 0.75, 0.9, None]
+    for model, key in ((foggy, "sigmas"), (foggy, "probabilities"), (masked, "sigmas")):
+        with pytest.raises(ConfigError, match=rf"^{key}=\[0.5\]: the model's noise, .*, has no \w+; leave it out$"):
+            make_conditions(grids(**{key: (0.5,)}), {"": model})
 
 
 FLOORS: dict[str, dict[float, float]] = {  # DESIGN.md, section 1
@@ -203,12 +215,10 @@ BCE = {  # of one draw of the noise; others give 0.0005 more or less at sigma 2,
 @pytest.mark.skipif("DAE_TEST_DATA" not in os.environ, reason="needs the reference images: set DAE_TEST_DATA")
 def test_floors_and_ceilings_of_the_reference_images() -> None:
     train, test, _ = IdxFolder(os.environ["DAE_TEST_DATA"]).load()
-    methods = make_methods(list(FLOORS), {})
+    methods = [METHODS[name] for name in FLOORS]
     for sigma in (0.5, 1, 2, 4, 6):
-        for method in methods:
-            method.estimator.fit(train.images, GaussianNoise(0.0, sigma))
         condition = Condition("denoising", sigma, GaussianNoise(0.0, sigma))
-        for row in measure(condition, methods, test.images, 0):
+        for row in measure(condition, fit(methods, train.images, condition, {}), test.images, 0):
             assert row["psnr"] == pytest.approx(FLOORS[row["method"]][sigma], abs=0.05)
             if (row["method"], sigma) in BCE:
                 assert row["bce"] == pytest.approx(BCE[row["method"], sigma], abs=0.002)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dae_lightning import DenoisingAutoencoder, GaussianNoise
 from dae_lightning.data.splits import ImageSet
 from dae_lightning.errors import DataError
-from dae_lightning.evaluation.probe import PRECISIONS, LinearClassifier, PrincipalComponents, probe
+from dae_lightning.evaluation.probe import PRECISIONS, LinearClassifier, principal_components, probe
 from dae_lightning.figures import probe_figure
 from dae_lightning.model.noise import Noise
 from dae_lightning.randomness import generator
@@ -56,7 +56,7 @@ def test_the_classifier_knows_no_axes_and_no_units() -> None:
     """PCA codes of full rank are a rotation of the pixels: the same probabilities."""
     features, labels = overlapping()
     expected = LinearClassifier(features, labels, 3).probabilities(features)
-    codes = PrincipalComponents(features, 8)(features)
+    codes = principal_components(features, 8)(features)
     torch.testing.assert_close(LinearClassifier(codes, labels, 3).probabilities(codes), expected, atol=1e-3, rtol=0)
     scaled = 100 * features + 3
     torch.testing.assert_close(LinearClassifier(scaled, labels, 3).probabilities(scaled), expected, atol=1e-3, rtol=0)
@@ -64,8 +64,9 @@ def test_the_classifier_knows_no_axes_and_no_units() -> None:
 
 def test_principal_components_are_orthonormal_and_of_largest_variance() -> None:
     features, _ = overlapping()
-    components = PrincipalComponents(features, 3)
-    torch.testing.assert_close(components.axes.T @ components.axes, torch.eye(3, dtype=torch.float64))
+    components = principal_components(features, 3)
+    axes = components(torch.eye(8)) - components(torch.zeros(8, 8))
+    torch.testing.assert_close(axes.T @ axes, torch.eye(3, dtype=torch.float64))
     _, singular, _ = torch.linalg.svd(features.double() - features.double().mean(0))
     torch.testing.assert_close(components(features).norm(dim=0), singular[:3], atol=1e-6, rtol=1e-6)
 
@@ -123,10 +124,12 @@ def test_separable_classes_are_told_apart_and_noise_costs_accuracy() -> None:
     assert [len(axes.get_legend().get_texts()) for axes in (left, right)] == [4, 5]
 
 
-def test_what_a_denoiser_wipes_out_no_classifier_reads() -> None:
+def test_what_a_denoiser_wipes_out_no_classifier_reads(capsys: pytest.CaptureFixture[str]) -> None:
     model = DenoisingAutoencoder((4, 6), 5, GaussianNoise(0.0, 1.0)).eval()
     torch.nn.init.zeros_(model.network.decoder.weight)  # it answers with one and the same image
     rows = probe({"a": model}, toy(90), toy(60), NOISES[:1], seed=0)
+    said = [f"probe: fitting a classifier of {features}" for features in ("pixels", "pca", "latent a")]
+    assert capsys.readouterr().err.splitlines() == said
     accuracy = {row["input"]: row["accuracy"] for row in rows if row["features"] == "pixels"}
     assert accuracy["noisy"] > 0.6
     assert accuracy["denoised"] == pytest.approx(1 / 3)

@@ -1,13 +1,13 @@
 """Classical denoisers: what signal processing does with one image and no training (extra [baselines]).
 
-Each has one strength, which `fit` chooses on training images: without that, a comparison says nothing. They
-are scikit-image's; colour images are denoised channel by channel.
+Each has one strength, which is chosen on training images: without that, a comparison says nothing. They are
+scikit-image's; colour images are denoised channel by channel.
 """
 
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,61 +18,45 @@ from torch import Tensor
 
 from dae_lightning.data.datamodule import as_float
 from dae_lightning.model.metrics import psnr
-from dae_lightning.model.noise import GaussianNoise, GaussianRange, Noise, corrupt_each
+from dae_lightning.model.noise import GaussianNoise, Noise, corrupt_each
 from dae_lightning.randomness import derive, generator
 
 Planes = NDArray[np.float32]  # (N, H, W): grey images, or the channels of colour images
 Denoise = Callable[[Planes, float, float], Planes]  # planes, strength, sigma of the noise
 
 FIT_IMAGES = 64
-GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
-LONGEST_WALK = 6  # steps of a factor 2 beyond an end of the grid; there the filter is the identity, or flat
+STRENGTHS = tuple(2 ** (step / 2) for step in range(-8, 17))  # 1/16 to 256: from the identity to flat images
 
 
-@dataclass
+@dataclass(frozen=True)
 class Filter:
-    """A classical denoiser; `strength` is known after `fit`."""
+    """A classical denoiser of images (B, H, W) or (B, C, H, W); estimates lie in [0, 1]."""
 
     denoise: Denoise
-    strength: float = field(default=0.0, init=False)
-    sigma: float = field(default=0.0, init=False)  # of the noise, measured, whatever its process
-    mean: float = field(default=0.0, init=False)  # of Gaussian noise: known, so it is subtracted
+    strength: float
+    sigma: float  # of the noise, measured, whatever its process
+    mean: float  # of Gaussian noise: known, so it is subtracted
 
-    def fit(self, train: Tensor, noise: Noise) -> None:
-        """Choose the strength of highest PSNR on 64 training images (N, H, W) or (N, C, H, W) uint8, by seed.
-
-        The grid is 1/4, 1/2, 1, 2, 4. While the best lies at an end, it is extended by factors of 2 (6 at most);
-        then the two half steps beside the best are tried.
-        """
+    @classmethod
+    def fit(cls, denoise: Denoise, train: Tensor, noise: Noise) -> "Filter":
+        """With the strength of highest PSNR on 64 training images (N, H, W) or (N, C, H, W) uint8."""
         indices = torch.randperm(len(train), generator=generator(0, "filters"))[:FIT_IMAGES]
         clean = as_float(train[indices])
         noisy = corrupt_each(noise, clean, derive(0, "filters"), indices)
-        self.mean = noise.mean if isinstance(noise, (GaussianNoise, GaussianRange)) else 0.0
-        self.sigma = max(float((noisy - self.mean - clean).square().mean().sqrt()), 1e-4)
-        scores: dict[float, float] = {}
-
-        def score(strength: float) -> float:
-            self.strength = strength
-            scores[strength] = float(psnr(self(noisy), clean).mean())
-            return scores[strength]
-
-        for strength in GRID:
-            score(strength)
-        for _ in range(LONGEST_WALK):
-            best = max(scores, key=scores.__getitem__)
-            if best not in (min(scores), max(scores)):
+        mean = noise.mean if isinstance(noise, GaussianNoise) else 0.0
+        sigma = max(float((noisy - mean - clean).square().mean().sqrt()), 1e-4)
+        best, highest = cls(denoise, 0.0, sigma, mean), -np.inf
+        for strength in STRENGTHS:
+            candidate = cls(denoise, strength, sigma, mean)
+            score = float(psnr(candidate(noisy), clean).mean())
+            if score < highest:  # and stronger ones are worse still; wide windows take long
                 break
-            score(best * 2 if best == max(scores) else best / 2)
-        best = max(scores, key=scores.__getitem__)
-        for factor in (2**-0.5, 2**0.5):
-            score(best * factor)
-        self.strength = max(scores, key=scores.__getitem__)
+            best, highest = candidate, score
+        return best
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        """Estimates in [0, 1] of the clean images; `noisy` is (B, H, W) or (B, C, H, W)."""
-        planes = (noisy.cpu().float() - self.mean).reshape(-1, *noisy.shape[-2:])
-        estimate = torch.from_numpy(np.ascontiguousarray(self.denoise(planes.numpy(), self.strength, self.sigma)))
-        return estimate.to(noisy).clamp(0, 1).reshape(noisy.shape)
+        planes = (noisy - self.mean).flatten(0, -3).numpy()
+        return torch.from_numpy(self.denoise(planes, self.strength, self.sigma)).clamp(0, 1).view_as(noisy)
 
 
 def total_variation(planes: Planes, strength: float, sigma: float) -> Planes:

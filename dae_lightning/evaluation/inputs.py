@@ -17,10 +17,9 @@ def recorded_data(checkpoints: Mapping[str, Path]) -> kinds.DataKind:
     Raises:
         CheckpointError: they do not say, or they do not agree.
     """
-    recorded = {place: read_checkpoint(path).get("data") for place, path in checkpoints.items()}
     found: list[kinds.DataKind] = []
-    for place, data in recorded.items():
-        if data is None:
+    for place, path in checkpoints.items():
+        if (data := read_checkpoint(path).get("data")) is None:
             raise CheckpointError(f"checkpoint={place}: does not say what it was trained on; choose data=")
         found.append(schema.check(kinds.DataKind, data, "data"))
         if make_source(found[-1]) != make_source(found[0]):  # they may differ in what they held out

@@ -5,7 +5,8 @@ better to classify from than PCA's linear code of the same size? (Linear probes:
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -61,11 +62,13 @@ def probe(
 
     kinds: list[tuple[str, str, Features]] = [("pixels", "", lambda images: images.flatten(1))]
     sizes = dict.fromkeys(model.latent for model in models.values())
-    kinds += [("pca", "", PrincipalComponents(train_images.flatten(1), size)) for size in sizes]
+    kinds += [("pca", "", principal_components(train_images, size)) for size in sizes]
     kinds += [("latent", place, partial(_batched, model.encode)) for place, model in models.items()]
 
     rows: list[dict[str, Any]] = []
-    for name, place, features in tqdm(kinds, unit=" classifiers", disable=None, dynamic_ncols=True):
+    for name, place, features in (bar := tqdm(kinds, unit=" classifiers", disable=None, dynamic_ncols=True)):
+        if bar.disable:  # in a log
+            print(f"probe: fitting a classifier of {name} {place}".rstrip(), file=sys.stderr, flush=True)
         fitted = features(train_images)
         classify = LinearClassifier(fitted, train.labels)
         tests = [(place, *condition) for condition in seen]
@@ -93,6 +96,15 @@ def probe(
     return rows
 
 
+def principal_components(train: Tensor, size: int) -> Features:
+    """Projections on the `size` directions of largest variance of `train`, or on all where there are fewer."""
+    from sklearn.decomposition import PCA
+
+    flat = train.flatten(1)
+    pca = PCA(min(size, *flat.shape), svd_solver="covariance_eigh").fit(flat.double().numpy())
+    return lambda images: torch.from_numpy(pca.transform(images.flatten(1).double().numpy()))
+
+
 class LinearClassifier:
     """scikit-learn's logistic regression: the minimum over W, b of mean cross-entropy + precision / 2N |W|^2.
 
@@ -106,11 +118,18 @@ class LinearClassifier:
     """
 
     def __init__(self, features: Tensor, labels: Tensor, precision: float | None = None) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits  # scikit-learn requires it
+
+        if len(labels.unique()) < 2:
+            raise DataError("probe=true: needs labels of at least two classes; use other data")
         self.mean = features.mean(0, dtype=torch.float64)
         self.scale = (features.double() - self.mean).square().mean().sqrt().clamp_min(1e-12)
         standardised, targets = self._standardise(features), labels.numpy()
-        self.precision = precision or choose_precision(standardised, targets)
-        (self.regression,) = _fits(standardised, targets, [self.precision])
+        self.regression = LogisticRegression(tol=1e-5, max_iter=10_000, warm_start=True)
+        with threadpool_limits(1, "blas"):  # OpenBLAS's threads spin between small products: 10 times slower when busy
+            self.precision = precision or choose_precision(self.regression, standardised, targets)
+            self.regression.set_params(C=1 / self.precision, warm_start=False).fit(standardised, targets)
 
     def _standardise(self, features: Tensor) -> NDArray[np.float32]:
         result: NDArray[np.float32] = ((features.double() - self.mean) / self.scale).float().numpy()
@@ -125,12 +144,12 @@ class LinearClassifier:
         return torch.from_numpy(self.regression.predict(self._standardise(features)))
 
 
-def choose_precision(features: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The precision with the lowest cross-entropy on held-out training images.
+def choose_precision(regression: Any, features: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The precision with the lowest cross-entropy on held-out training images, fitting `regression` to the others.
 
     The best value depends on the features (on Fashion-MNIST, pixels and codes differ by a factor of 100), so a shared
     one would put some at a disadvantage. Of at most 6,000 images, in a fixed random order, a sixth is held out; the
-    precision is lowered for as long as the cross-entropy falls.
+    precision is lowered for as long as the cross-entropy falls, each fit starting from the one before.
     """
     from sklearn.metrics import log_loss
 
@@ -138,43 +157,14 @@ def choose_precision(features: NDArray[np.float32], labels: NDArray[np.int64]) -
     held_out, fitted = order[: len(order) // 6], order[len(order) // 6 :]
     held_out = held_out[np.isin(labels[held_out], labels[fitted])]  # every image of a rare class may be held out
     best, lowest = PRECISIONS[0], math.inf
-    for precision, regression in zip(PRECISIONS, _fits(features[fitted], labels[fitted], PRECISIONS), strict=True):
+    for precision in PRECISIONS:
+        regression.set_params(C=1 / precision).fit(features[fitted], labels[fitted])
         probabilities = regression.predict_proba(features[held_out])
         cross_entropy = log_loss(labels[held_out], probabilities, labels=regression.classes_)
         if cross_entropy >= lowest:
             break
         best, lowest = precision, cross_entropy
     return best
-
-
-def _fits(features: NDArray[np.float32], labels: NDArray[np.int64], precisions: Sequence[float]) -> Iterator[Any]:
-    """A fitted regression per precision, each starting from the one before: one object, valid until the next."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # scikit-learn requires it
-
-    if len(np.unique(labels)) < 2:
-        raise DataError("probe=true: needs labels of at least two classes; use other data")
-    regression = LogisticRegression(tol=1e-5, max_iter=10_000, warm_start=True)
-    for precision in precisions:
-        regression.C = 1 / precision
-        with threadpool_limits(1, "blas"):  # OpenBLAS's threads spin between small products: 10 times slower when busy
-            regression.fit(features, labels)
-        yield regression
-
-
-class PrincipalComponents:
-    """Projections on the `size` directions of largest variance of `train` (N, d), or on all d if there are fewer."""
-
-    def __init__(self, train: Tensor, size: int) -> None:
-        self.mean = train.mean(0, dtype=torch.float64)
-        centred = train.double() - self.mean
-        _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-        self.axes = axes.flip(1)[:, :size]  # (d, size)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Codes (N, size) of images (N, *input_shape)."""
-        codes: Tensor = (images.flatten(1).double() - self.mean) @ self.axes
-        return codes
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,8 +32,8 @@ class Denoiser:
     list or tuple of single ones. They are uint8, 0 to 255, or of a floating type; clean ones lie in [0, 1], noisy ones
     anywhere. Noisy uint8 images have been clipped, which the model has not seen in training: give floats where you can.
 
-    The network computes in float32 on `device` ("auto": a CUDA GPU if there is one, else the CPU), in batches, so that
-    its memory does not grow with the number of images. Tensors come back on their own device.
+    The network computes in float32 on `device` ("auto": a CUDA GPU if there is one, else the CPU), in batches (a list
+    one by one), so that its memory does not grow with the number of images. Tensors come back on their own device.
 
     Raises:
         ConfigError: there is no such device.
@@ -94,32 +93,26 @@ class Denoiser:
         """`function` of all `values`, batch by batch, in their type; bytes and pictures may become floats."""
         shape = self.model.input_shape if name == "images" else (self.model.latent,)
 
-        def apply(part: Any, first: int = 0) -> Any:
-            batch = to_tensor(part, shape, self.model.device, name)
+        def apply(part: Any, first: int = 0, in_list: bool = False) -> Any:
+            batch = to_tensor(part, shape, self.model.device, name, in_list)
             return like(function(batch, first), part, shape, as_floats)
 
-        is_list = isinstance(values, (list, tuple))
-        if not is_list and getattr(values, "ndim", 0) <= len(shape):  # a single one, or of a wrong type
+        if isinstance(values, (list, tuple)):
+            return type(values)(apply(value, place, in_list=True) for place, value in enumerate(values))
+        if getattr(values, "ndim", 0) <= len(shape):  # a single one, or of a wrong type
             return apply(values)
         size = max(1, BATCH_PIXELS // math.prod(self.model.input_shape))
         firsts = range(0, max(1, len(values)), size)  # no images are one batch, whose result has the right type
         results = [apply(values[first : first + size], first) for first in firsts]
-        if is_list:
-            return type(values)(chain(*results))
         return torch.cat(results) if isinstance(values, Tensor) else np.concatenate(results, dtype=results[0].dtype)
 
 
-def to_tensor(
-    values: Any, shape: tuple[int, ...], device: torch.device, name: str = "images", in_list: bool = False
-) -> Tensor:
+def to_tensor(values: Any, shape: tuple[int, ...], device: torch.device, name: str, in_list: bool) -> Tensor:
     """`values` as float32 (N, *shape) on `device`, bytes scaled to [0, 1].
 
     Raises:
         TypeError, ValueError: values of another type or shape, or not finite.
     """
-    if isinstance(values, (list, tuple)) and not in_list:
-        tensors = [to_tensor(value, shape, device, name, in_list=True) for value in values]
-        return torch.cat([torch.empty(0, *shape, device=device), *tensors])
     if isinstance(values, Image) and name == "images":
         mode = mode_of(shape)
         if values.mode != mode:
@@ -154,8 +147,6 @@ def like(results: Tensor, values: Any, shape: tuple[int, ...], as_floats: bool) 
 
     A single one comes back single. With `as_floats` bytes come back as float32, and PIL images as arrays.
     """
-    if isinstance(values, (list, tuple)):
-        return [like(result[None], value, shape, as_floats) for result, value in zip(results, values, strict=True)]
     is_picture = isinstance(values, Image)
     is_bytes = is_picture or values.dtype in BYTES
     if is_picture or tuple(values.shape) == shape:

@@ -20,6 +20,7 @@ from dae_lightning.errors import CheckpointError, ConfigError, DataError, printa
 if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
 
+GZIP = b"\x1f\x8b"  # how packed files begin
 IDX = (b"\0\0\x08\x03", b"\0\0\x08\x04")  # how images in the MNIST format begin: bytes, in three or four dimensions
 RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
 UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
@@ -192,13 +193,9 @@ def _is_idx(file: Path) -> bool:
     if not file.is_file() or "idx3-ubyte" in file.name:
         return file.is_file()
     try:
-        with file.open("rb") as plain:
-            head = plain.read(4)
-        if head.startswith(b"\x1f\x8b"):
-            with gzip.open(file) as packed:
-                head = packed.read(4)
+        with file.open("rb") as plain, gzip.open(plain) if plain.peek(2).startswith(GZIP) else plain as content:
+            return content.read(4) in IDX
     except (gzip.BadGzipFile, zlib.error, EOFError):
         return False
     except OSError:
         return True  # reading it again will report why it cannot be read
-    return head in IDX

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dae_lightning import config
 from dae_lightning.data.datamodule import ImageDataModule, as_float
-from dae_lightning.evaluation.estimators import MeanImage, score
+from dae_lightning.evaluation.estimators import mean_image, score
 from dae_lightning.evaluation.report import Scores, run_table, versions, write_json
 from dae_lightning.figures import Examples, loss_figure, save_figure
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
@@ -58,9 +58,7 @@ def test_scores(trainer: pl.Trainer, model: DenoisingAutoencoder, data: ImageDat
         scores["model"][task][metric] = value
     batches = int(trainer.num_test_batches[0])  # fewer than all under trainer.limit_test_batches
     scores["noisy_input"] = score(lambda noisy: noisy, _test_pairs(model.cpu(), data, batches))
-    mean_image = MeanImage()
-    mean_image.fit(data.train.images, model.noise)
-    scores["mean_image"] = score(mean_image, _test_pairs(model, data, batches))
+    scores["mean_image"] = score(mean_image(data.train.images, model.noise), _test_pairs(model, data, batches))
     return scores
 
 
