@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule
-    from dae_lightning.data.fashion_mnist import FashionMnist
     from dae_lightning.data.glyphs import Glyphs
     from dae_lightning.data.idx import IdxFolder
     from dae_lightning.data.image_folder import ImageFolder
+    from dae_lightning.data.mnist import FashionMnist, KMnist, Mnist
     from dae_lightning.inference.denoiser import Denoiser
     from dae_lightning.model.autoencoder import DenoisingAutoencoder
     from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise, SaltAndPepperNoise
@@ -23,7 +23,9 @@ __all__ = [
     "IdxFolder",
     "ImageDataModule",
     "ImageFolder",
+    "KMnist",
     "MaskingNoise",
+    "Mnist",
     "SaltAndPepperNoise",
     "__version__",
 ]
@@ -33,14 +35,16 @@ __version__: str
 _MODULES = {
     "Denoiser": "inference.denoiser",
     "DenoisingAutoencoder": "model.autoencoder",
-    "FashionMnist": "data.fashion_mnist",
+    "FashionMnist": "data.mnist",
     "GaussianNoise": "model.noise",
     "GaussianRange": "model.noise",
     "Glyphs": "data.glyphs",
     "IdxFolder": "data.idx",
     "ImageDataModule": "data.datamodule",
     "ImageFolder": "data.image_folder",
+    "KMnist": "data.mnist",
     "MaskingNoise": "model.noise",
+    "Mnist": "data.mnist",
     "SaltAndPepperNoise": "model.noise",
 }
 
