@@ -14,7 +14,6 @@ from tqdm import tqdm
 from dae_lightning import config
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
-from dae_lightning.data.splits import ImageSet
 from dae_lightning.errors import CheckpointError
 from dae_lightning.evaluation.estimators import Estimator, Fixed, MeanImage, PosteriorMean, Unsuited, Wiener
 from dae_lightning.evaluation.filters import FILTERS, Filter
@@ -133,8 +132,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     methods = make_methods(settings.methods, models)
     data = settings.data or recorded_data(checkpoints)
     images = load_images(data, models)
-    train, test = images.for_training(), images.test  # with those that a run held out: they chose its checkpoint
-    test = ImageSet(test.images[: settings.limit], None if test.labels is None else test.labels[: settings.limit])
+    train = images.for_training()  # with those that a run held out: they chose its checkpoint
+    test = images.test.take(slice(settings.limit))
     seed = settings.eval_seed
 
     first = next(iter(models.values())).noise
