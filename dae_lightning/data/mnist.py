@@ -102,15 +102,14 @@ class Mnist:
                 self._file(name, md5)
                 return
             for mirror in self.origin.mirrors:
-                problem = fetch(f"{mirror}{name}", self.raw / name, md5, self.timeout)
-                if problem is None:
+                if not (problem := fetch(f"{mirror}{name}", self.raw / name, md5, self.timeout)):
                     return
-                problems.append(f"{mirror}: {' '.join(str(problem).split()) or type(problem).__name__}")
+                problems.append(f"{mirror}: {problem}")
         raise OSError("; ".join(problems))
 
 
-def fetch(url: str, path: Path, md5: str, timeout: float) -> Exception | None:
-    """Download a file, whole or not at all, with a progress bar on a terminal; returns what went wrong."""
+def fetch(url: str, path: Path, md5: str, timeout: float) -> str:
+    """Download a file, whole or not at all, with a progress bar on a terminal; returns what went wrong, or nothing."""
     try:
         with (
             urlopen(Request(url, headers={"User-Agent": USER_AGENT}), timeout=timeout) as answer,
@@ -122,8 +121,8 @@ def fetch(url: str, path: Path, md5: str, timeout: float) -> Exception | None:
             if not check_integrity(file.name, md5):
                 raise OSError(f"not the whole {path.name}, whose MD5 is {md5}")
     except (OSError, HTTPException) as problem:
-        return problem
-    return None
+        return " ".join(str(problem).split()) or type(problem).__name__
+    return ""
 
 
 class FashionMnist(Mnist):
