@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dae_lightning.data.datamodule import ImageDataModule as ImageDataModule
-    from dae_lightning.data.fashion_mnist import FashionMnist as FashionMnist
     from dae_lightning.data.glyphs import Glyphs as Glyphs
     from dae_lightning.data.idx import IdxFolder as IdxFolder
     from dae_lightning.data.image_folder import ImageFolder as ImageFolder
+    from dae_lightning.data.mnist import FashionMnist as FashionMnist
+    from dae_lightning.data.mnist import KMnist as KMnist
+    from dae_lightning.data.mnist import Mnist as Mnist
     from dae_lightning.inference.denoiser import Denoiser as Denoiser
     from dae_lightning.model.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
     from dae_lightning.model.noise import GaussianNoise as GaussianNoise
@@ -21,14 +23,16 @@ __version__: str
 _MODULES = {
     "Denoiser": "inference.denoiser",
     "DenoisingAutoencoder": "model.autoencoder",
-    "FashionMnist": "data.fashion_mnist",
+    "FashionMnist": "data.mnist",
     "GaussianNoise": "model.noise",
     "GaussianRange": "model.noise",
     "Glyphs": "data.glyphs",
     "IdxFolder": "data.idx",
     "ImageDataModule": "data.datamodule",
     "ImageFolder": "data.image_folder",
+    "KMnist": "data.mnist",
     "MaskingNoise": "model.noise",
+    "Mnist": "data.mnist",
     "SaltAndPepperNoise": "model.noise",
 }
 __all__ = [*_MODULES, "__version__"]

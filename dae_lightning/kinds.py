@@ -79,13 +79,8 @@ class DataKind(Kind):
     val_size: Size | None = None
 
 
-class FashionMnist(DataKind):
-    kind: Literal["fashion_mnist"]
-    root: str
-
-
-class Idx(DataKind):
-    kind: Literal["idx"]
+class MnistFiles(DataKind):
+    kind: Literal["fashion_mnist", "mnist", "kmnist", "idx"]
     root: str
 
 

@@ -45,7 +45,8 @@ class Settings(BaseModel):
 class Kind(Settings):
     """One choice of a config group: its `kind`, and the parameters that it takes.
 
-    A class that derives from this names a `group`; the ones that derive from that, with a `kind`, are its choices.
+    A class that derives from this names a `group`; the ones that derive from that, with one `kind` or several, are its
+    choices.
     """
 
     kind: str
@@ -54,7 +55,7 @@ class Kind(Settings):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         if names := get_args(cls.model_fields["kind"].annotation):
-            KINDS[cls.group][names[0]] = cls
+            KINDS[cls.group] |= dict.fromkeys(names, cls)
         else:
             GROUPS[cls.group], KINDS[cls.group] = cls, {}
 

@@ -305,7 +305,8 @@ def write_broken(folder: Path) -> dict[str, str]:
         "gif.png": "holds no PNG, JPEG, BMP or TIFF image",
         "animated.png": "holds 2 frames; give them as single images",
         "pages.tif": "holds 3 frames; give them as single images",
-        "float.tif": "is a TIFF whose pixels cannot be read (32-bit float grey); save it as PNG",
+        "float.tif": "is a TIFF whose pixels cannot be read (BitsPerSample 32, SampleFormat 3, "
+        "PhotometricInterpretation 1, PlanarConfiguration 1, Compression 1); save it as PNG",
         "gone.png": "cannot be read (No such file or directory)",
     }
 

@@ -10,53 +10,37 @@ from dae_lightning.errors import CheckpointError
 from dae_lightning.randomness import generator
 
 
-class EpochOrder:
-    """The order of the images in an epoch: a permutation, a function of (seed, epoch)."""
+class ChunkLoader:
+    """Yields (images, indices): uint8 (n, *input_shape) and int64 (n,), n = `batch_size * batches_per_chunk`.
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+    The last chunk of an epoch may be smaller. With a `seed` the order is a permutation, a function of (seed, epoch),
+    and training that is resumed from the state, the position within an epoch, skips the chunks that it has already
+    seen. Lightning accepts any iterable with a length.
+    """
+
+    batch_sampler = None  # Lightning reads it from any loader that has a `sampler`
+
+    def __init__(self, images: Tensor, batch_size: int, batches_per_chunk: int = 1, seed: int | None = None) -> None:
+        self.images, self.batch_size, self.batches_per_chunk = images, batch_size, batches_per_chunk
+        self.seed, self.epoch = seed, 0
+        self.sampler = None if seed is None else self  # Lightning calls its `set_epoch`
+        self.chunk_size = batch_size * batches_per_chunk
+        self._position = {"epoch": 0, "chunks": 0, "chunk_size": self.chunk_size}  # `chunks` of the epoch are done
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch, also of a resumed one."""
         self.epoch = epoch
 
-    def permutation(self) -> Tensor:
-        """Indices (size,) int64, each once."""
-        return torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
-
-
-class ChunkLoader:
-    """Yields (images, indices): uint8 (n, *input_shape) and int64 (n,), n = `batch_size * batches_per_chunk`.
-
-    The last chunk of an epoch may be smaller. Without a `sampler` the images come in their own order. Lightning
-    accepts any iterable with a length, and calls `sampler.set_epoch`. The state is the position within an epoch:
-    training that is resumed there skips the chunks that it has already seen.
-    """
-
-    batch_sampler = None  # Lightning reads it from any loader that has a `sampler`
-
-    def __init__(
-        self, images: Tensor, batch_size: int, batches_per_chunk: int = 1, sampler: EpochOrder | None = None
-    ) -> None:
-        self.images, self.sampler = images, sampler
-        self.batch_size, self.batches_per_chunk = batch_size, batches_per_chunk
-        self._position = {"epoch": 0, "chunks": 0, "chunk_size": self.chunk_size}  # `chunks` of the epoch are done
-
-    @property
-    def chunk_size(self) -> int:
-        """Images in a full chunk."""
-        return self.batch_size * self.batches_per_chunk
-
     def __len__(self) -> int:
         return math.ceil(len(self.images) / self.chunk_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order, epoch, seen = torch.arange(len(self.images)), 0, 0
-        if self.sampler is not None:
-            order, epoch = self.sampler.permutation(), self.sampler.epoch
-            seen = self.seen(epoch)
+        order, seen = torch.arange(len(self.images)), 0
+        if self.seed is not None:
+            order = torch.randperm(len(self.images), generator=generator(self.seed, "order", self.epoch))
+            seen = self.seen(self.epoch)
         for number, indices in enumerate(order.split(self.chunk_size)[seen:], start=seen + 1):
-            self._position = {"epoch": epoch, "chunks": number, "chunk_size": self.chunk_size}
+            self._position = {"epoch": self.epoch, "chunks": number, "chunk_size": self.chunk_size}
             yield self.images.index_select(0, indices), indices
 
     def seen(self, epoch: int) -> int:

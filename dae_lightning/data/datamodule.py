@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from dae_lightning.data.chunks import ChunkLoader, EpochOrder
-from dae_lightning.data.splits import ImageSet, ImageSource
+from dae_lightning.data.chunks import ChunkLoader
+from dae_lightning.data.splits import ImageSource
 from dae_lightning.errors import ConfigError
 from dae_lightning.randomness import generator
 from dae_lightning.schema import Count, Seed, Size, check
@@ -66,7 +66,7 @@ class ImageDataModule(LightningDataModule):
         if val_size >= len(train.images):
             raise ConfigError(f"data.val_size={val_size}: must be less than the {len(train.images)} training images")
         order = torch.randperm(len(train.images), generator=generator(self.split_seed, "split"))
-        self.train, self.val = take(train, order[val_size:]), take(train, order[:val_size])
+        self.train, self.val = train.take(order[val_size:]), train.take(order[:val_size])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -74,9 +74,8 @@ class ImageDataModule(LightningDataModule):
         return tuple(self.test.images.shape[1:])
 
     def train_dataloader(self) -> ChunkLoader:
-        order = EpochOrder(len(self.train.images), self.seed)
         steps = self.steps_per_execution if self._takes_chunks() else 1
-        self._train_loader = ChunkLoader(self.train.images, self.batch_size, steps, order)
+        self._train_loader = ChunkLoader(self.train.images, self.batch_size, steps, self.seed)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None  # only the first fit resumes there
@@ -115,8 +114,3 @@ class ImageDataModule(LightningDataModule):
 def as_float(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]; floats unchanged."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images  # in place, which is faster
-
-
-def take(images: ImageSet, indices: Tensor) -> ImageSet:
-    """The images at `indices`, in that order."""
-    return ImageSet(images.images[indices], None if images.labels is None else images.labels[indices])

@@ -90,10 +90,9 @@ def _open(file: IO[bytes]) -> Image.Image:
     try:
         return Image.open(file, formats=sorted(set(FORMATS.values())))
     except UnidentifiedImageError:
-        if tags := tiff.first_tags(file):
-            raise DataError(tiff.unreadable(tags)) from None
         empty = file.seek(0, os.SEEK_END) == 0
-        raise DataError("is empty" if empty else "holds no PNG, JPEG, BMP or TIFF image") from None
+        reason = "is empty" if empty else tiff.unidentified(file) or "holds no PNG, JPEG, BMP or TIFF image"
+        raise DataError(reason) from None
 
 
 def _check_header(image: Image.Image) -> None:

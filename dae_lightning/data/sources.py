@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import torch
 
 from dae_lightning import kinds
-from dae_lightning.data.fashion_mnist import FashionMnist
 from dae_lightning.data.glyphs import Glyphs
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.image_folder import ImageFolder
+from dae_lightning.data.mnist import FashionMnist, KMnist, Mnist
 from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
 from dae_lightning.schema import make, register
 
 register("data", "fashion_mnist")(FashionMnist)
+register("data", "mnist")(Mnist)
+register("data", "kmnist")(KMnist)
 register("data", "idx")(IdxFolder)
 register("data", "glyphs")(Glyphs)
 register("data", "image_folder")(ImageFolder)

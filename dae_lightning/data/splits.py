@@ -12,6 +12,10 @@ class ImageSet(NamedTuple):
     images: Tensor  # (N, *input_shape) uint8: (N, H, W) grey, (N, 3, H, W) RGB
     labels: Tensor | None  # (N,) int64, None if the source has no labels
 
+    def take(self, which: Tensor | slice) -> "ImageSet":
+        """The images at these indices, in that order."""
+        return ImageSet(self.images[which], None if self.labels is None else self.labels[which])
+
 
 class Splits(NamedTuple):
     """Training and test images; test images are used neither for training nor for choosing a model."""

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from typing import IO, Any
 
-from PIL.TiffImagePlugin import COMPRESSION_INFO, PREFIXES, ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffTags import lookup
 
 from dae_lightning.errors import DataError
 
 SUBFILE, OLD_SUBFILE, SUB_IFDS, DNG_VERSION = 254, 255, 330, 50706
-BITS, COMPRESSION, PHOTOMETRIC, EXTRA_SAMPLES = 258, 259, 262, 338
-PLANAR, SAMPLE_FORMAT, SUBSAMPLING = 284, 339, 530
+BITS, COMPRESSION, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT, SUBSAMPLING = 258, 259, 262, 284, 339, 530
 
 WHITE_IS_ZERO, YCBCR = 0, 6
 SENSOR = (32803, 34892)  # a camera's raw data: a mosaic, and linear values
-COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", YCBCR: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
-NUMBERS = {2: "signed", 3: "float", 5: "complex", 6: "complex float"}  # 1 and 4 are unsigned
 RAW = "is a camera's raw file, or begins with a preview of its picture; export it as PNG or JPEG"
 
 Tags = Mapping[int, Any]
@@ -32,28 +30,14 @@ def check(image: TiffImageFile) -> None:
     bits, raw = max(tags.get(BITS, (1,))), tags.get(COMPRESSION, 1) == 1
     planar = raw and bits > 8 and tags.get(PLANAR) == 2
     packed = raw and tags.get(PHOTOMETRIC) == YCBCR and tags.get(SUBSAMPLING, (2, 2)) != (1, 1)
-    if bits > 16 or planar or packed or not {1, 4}.issuperset(tags.get(SAMPLE_FORMAT, ())):
+    if bits > 16 or planar or packed or not {1, 4}.issuperset(tags.get(SAMPLE_FORMAT, ())):  # 1 and 4 are unsigned
         raise DataError(unreadable(tags))
     if (frames := 1 + _further_pages(image)) > 1:
         raise DataError(f"holds {frames} frames; give them as single images")
 
 
-def unreadable(tags: Tags) -> str:
-    """Why a picture of these tags is refused: `is a TIFF whose pixels cannot be read (32-bit float RGB)`."""
-    if tags.get(PHOTOMETRIC) in SENSOR:
-        return RAW
-    words = [f"{max(tags.get(BITS, (1,)))}-bit"]
-    words += {NUMBERS[format] for format in tags.get(SAMPLE_FORMAT, ()) if format in NUMBERS}
-    words.append(COLOURS.get(tags.get(PHOTOMETRIC, WHITE_IS_ZERO), "of unknown colours"))
-    words += ["in planes"] * (tags.get(PLANAR) == 2)
-    words += ["with further channels"] * (EXTRA_SAMPLES in tags)
-    if (compression := tags.get(COMPRESSION, 1)) not in COMPRESSION_INFO:
-        words.append(f"compressed by method {compression}")
-    return f"is a TIFF whose pixels cannot be read ({' '.join(words)}); save it as PNG"
-
-
-def first_tags(file: IO[bytes]) -> Tags | None:
-    """The tags of the first page, None if this is no TIFF file."""
+def unidentified(file: IO[bytes]) -> str | None:
+    """Why Pillow does not know this file, if it is a TIFF file."""
     file.seek(0)
     header = file.read(8)
     if not header.startswith(tuple(PREFIXES)):
@@ -61,7 +45,14 @@ def first_tags(file: IO[bytes]) -> Tags | None:
     tags = ImageFileDirectory_v2(header + file.read(8) if header[2] == 43 else header)
     file.seek(tags.next)
     tags.load(file)
-    return tags
+    return RAW if tags.get(PHOTOMETRIC) in SENSOR else unreadable(tags)
+
+
+def unreadable(tags: Tags) -> str:
+    """Why a picture is refused: `is a TIFF whose pixels cannot be read (BitsPerSample 32, ...); save it as PNG`."""
+    telling = [tag for tag in (BITS, SAMPLE_FORMAT, PHOTOMETRIC, PLANAR, COMPRESSION) if tag in tags]
+    values = ", ".join(f"{lookup(tag).name} {str(tags[tag]).strip('(,)')}" for tag in telling)
+    return f"is a TIFF whose pixels cannot be read ({values}); save it as PNG"
 
 
 def white_is_zero(image: TiffImageFile) -> bool:

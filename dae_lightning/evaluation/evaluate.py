@@ -13,7 +13,6 @@ from tqdm import tqdm
 from dae_lightning import config
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
-from dae_lightning.data.splits import ImageSet
 from dae_lightning.evaluation.estimators import Estimate, Fixed, Unsuited
 from dae_lightning.evaluation.inputs import load_images, recorded_data
 from dae_lightning.evaluation.methods import METHODS, Condition, Method, level_name, make_conditions, model_methods
@@ -43,8 +42,8 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     methods = [*model_methods(models), *(METHODS[name] for name in settings.methods)]
     data = settings.data or recorded_data(checkpoints)
     images = load_images(data, models)
-    train, test = images.for_training(), images.test  # with those that a run held out: they chose its checkpoint
-    test = ImageSet(test.images[: settings.limit], None if test.labels is None else test.labels[: settings.limit])
+    train = images.for_training()  # with those that a run held out: they chose its checkpoint
+    test = images.test.take(slice(settings.limit))
     seed = settings.eval_seed
 
     first = next(iter(models.values())).noise

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dae_lightning.data.fashion_mnist import FashionMnist
-from tests.data.test_fashion_mnist import NAMES, WHOLE, Mirror, assert_whole, contents, mirror
+from dae_lightning.data.mnist import FashionMnist
+from tests.data.test_mnist import NAMES, WHOLE, Mirror, assert_whole, contents, mirror
 from tests.faults.processes import FORK, PATIENCE
 
 __all__ = ["mirror"]  # a fixture
@@ -39,7 +39,7 @@ def statuses(processes: list[Any]) -> list[int]:
 
 def test_eight_processes_on_an_empty_root_download_once_and_all_succeed(tmp_path: Path, mirror: Mirror) -> None:
     assert statuses(start(tmp_path / "alone", 1)) == [0]
-    asked_by_one = Counter(mirror.asked)  # torchvision asks twice: its look for a redirection is a GET, too
+    asked_by_one = Counter(mirror.asked)
     assert asked_by_one.keys() == {f"{name}.gz" for name in NAMES}
     mirror.asked.clear()
     assert statuses(start(tmp_path / "together", 8)) == [0] * 8

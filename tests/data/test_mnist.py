@@ -1,4 +1,4 @@
-"""Fashion-MNIST: damaged files are fetched again, a failed download is one line and leaves nothing incomplete.
+"""MNIST and its kin: damaged files are fetched again, a failed download is one line and leaves nothing incomplete.
 
 The archives here hold black images, in all tests but one a hundredth of the official number; torchvision's
 mirrors and MD5 sums are replaced by a local server and the sums of its archives.
@@ -11,22 +11,25 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.datasets import FashionMNIST  # type: ignore[import-untyped]
+from torchvision.datasets import KMNIST, MNIST, FashionMNIST  # type: ignore[import-untyped]
 
-from dae_lightning.data import fashion_mnist
-from dae_lightning.data.fashion_mnist import SHAPES, FashionMnist
+from dae_lightning import kinds
+from dae_lightning.data import mnist
+from dae_lightning.data.mnist import SHAPES, FashionMnist, KMnist, Mnist
+from dae_lightning.data.sources import make_source
 from dae_lightning.errors import DataError
+from dae_lightning.schema import check
 
 TIMEOUT = 0.4  # seconds after which these tests give up on a silent server
 LONG = 20 * TIMEOUT  # how long it stays silent
 NAMES = tuple(SHAPES)
-WHOLE = {*NAMES, *(f"{name}.gz" for name in NAMES)}
+WHOLE = {f"{name}.gz" for name in NAMES}
 SMALL = {name: (count // 100, *size) for name, (count, *size) in SHAPES.items()}
 LARGEST, SMALLEST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
@@ -97,9 +100,10 @@ def mirror(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     shapes = getattr(request, "param", SMALL)
     server = Mirror(pack(shapes))
     sums = [(name, hashlib.md5(content).hexdigest()) for name, content in server.archives.items()]
-    monkeypatch.setattr(FashionMNIST, "resources", sums)
-    monkeypatch.setattr(FashionMNIST, "mirrors", [server.url])
-    monkeypatch.setattr(fashion_mnist, "SHAPES", shapes)
+    for origin in FashionMNIST, KMNIST, MNIST:
+        monkeypatch.setattr(origin, "resources", sums)
+        monkeypatch.setattr(origin, "mirrors", [server.url])
+    monkeypatch.setattr(mnist, "SHAPES", shapes)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -115,9 +119,16 @@ def raw(root: Path) -> Path:
 
 def place(root: Path, archives: dict[str, bytes]) -> None:
     """As by hand: the packed files, in their folder."""
-    raw(root).mkdir(parents=True)
+    raw(root).mkdir(parents=True, exist_ok=True)
     for name, content in archives.items():
         (raw(root) / name).write_bytes(content)
+
+
+def unpack(root: Path) -> None:
+    """As torchvision leaves them, or a user who has removed the archives."""
+    raw(root).mkdir(parents=True)
+    for name in NAMES:
+        (raw(root) / name).write_bytes(unpacked(name))
 
 
 def contents(root: Path) -> set[str]:
@@ -156,31 +167,78 @@ def test_an_empty_folder_is_filled_from_the_mirror_once(tmp_path: Path, mirror: 
     assert mirror.asked == []
 
 
-def test_archives_placed_by_hand_need_no_network(
-    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+def keras(root: Path, archives: dict[str, bytes]) -> None:
+    for name, content in archives.items():
+        (root / name).write_bytes(content)
+
+
+def unpacked_alone(root: Path, archives: dict[str, bytes]) -> None:
+    unpack(root)
+
+
+def unpacked_too(root: Path, archives: dict[str, bytes]) -> None:
+    unpack(root)
+    place(root, archives)
+
+
+@pytest.mark.parametrize("layout", [place, keras, unpacked_alone, unpacked_too])
+def test_a_complete_folder_needs_no_network_and_nothing_is_written(
+    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, layout: Callable[[Path, dict[str, bytes]], None]
 ) -> None:
     def forbidden(*_: object) -> None:
         raise AssertionError("the network was used")
 
-    place(tmp_path, mirror.archives)
+    layout(tmp_path, mirror.archives)
+    folders = [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]
+    before = [(folder, folder.stat().st_mtime_ns, sorted(folder.iterdir())) for folder in folders]
     monkeypatch.setattr(socket, "create_connection", forbidden)
     monkeypatch.setattr(socket, "getaddrinfo", forbidden)
     FashionMnist(tmp_path).prepare()
-    assert mirror.asked == []
-    assert contents(tmp_path) == WHOLE
+    assert_whole(tmp_path)
+    assert before == [(folder, folder.stat().st_mtime_ns, sorted(folder.iterdir())) for folder in folders]
+
+
+def test_a_missing_archive_of_keras_is_fetched_alone(tmp_path: Path, mirror: Mirror) -> None:
+    keras(tmp_path, mirror.archives)
+    (tmp_path / f"{SMALLEST}.gz").unlink()
+    FashionMnist(tmp_path, timeout=5).prepare()
+    assert mirror.asked == [f"{SMALLEST}.gz"]
+    assert contents(tmp_path) == {f"{SMALLEST}.gz"}
     assert_whole(tmp_path)
 
 
-def test_unpacked_files_alone_are_read(tmp_path: Path, mirror: Mirror) -> None:
-    raw(tmp_path).mkdir(parents=True)
-    for name in NAMES:
-        (raw(tmp_path) / name).write_bytes(unpacked(name))
-    FashionMnist(tmp_path).prepare()
-    assert mirror.asked == []
-    assert_whole(tmp_path)
+@pytest.mark.parametrize(("kind", "folder"), [("mnist", "MNIST"), ("kmnist", "KMNIST")])
+def test_the_other_data_sets_of_the_format_have_folders_of_their_own(
+    tmp_path: Path, mirror: Mirror, kind: str, folder: str
+) -> None:
+    source = make_source(check(kinds.Data, {"kind": kind, "root": str(tmp_path)}, "data"))
+    source.prepare()
+    assert {path.name for path in (tmp_path / folder / "raw").iterdir()} == WHOLE
+    assert source.load().train.images.shape == (600, 28, 28)
 
 
-# torchvision holds on to the HTTP error that it caught, and so to its socket, until the garbage is collected.
+def test_archives_of_another_data_set_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    """They have the same names and the same shapes."""
+    sums = {source: dict(source.origin.resources) for source in (Mnist, FashionMnist, KMnist)}
+    assert len({md5 for names in sums.values() for md5 in names.values()}) == 12
+    assert all({f"{name}.gz" for name in SHAPES} == names.keys() for names in sums.values())
+
+
+def test_the_second_mirror_is_asked_where_the_first_fails(
+    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    monkeypatch.setattr(MNIST, "mirrors", [gone, mirror.url])
+    Mnist(tmp_path, timeout=5).prepare()
+    assert mirror.asked == [f"{name}.gz" for name in NAMES]
+    mirror.fault = "404"
+    with pytest.raises(DataError) as caught:
+        Mnist(tmp_path / "new", timeout=5).prepare()
+    assert f"({gone}: <urlopen error [Errno 111] Connection refused>; {mirror.url}: HTTP Error 404" in str(caught.value)
+
+
+# An HTTP error holds on to its socket until the garbage is collected.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize(
     ("fault", "reason"),
@@ -188,9 +246,9 @@ def test_unpacked_files_alone_are_read(tmp_path: Path, mirror: Mirror) -> None:
         ("404", "HTTP Error 404"),
         ("silence", "timed out"),
         ("stall", "timed out"),
-        ("half a file", "File not found or corrupted"),
-        ("wrong bytes", "File not found or corrupted"),
-        ("HTML", "File not found or corrupted"),
+        ("half a file", "not the whole train-images-idx3-ubyte.gz, whose MD5 is "),
+        ("wrong bytes", "not the whole train-images-idx3-ubyte.gz, whose MD5 is "),
+        ("HTML", "not the whole train-images-idx3-ubyte.gz, whose MD5 is "),
         ("nonsense", "220 this is not HTTP"),
     ],
 )
@@ -203,7 +261,7 @@ def test_a_failed_download_is_one_line_leaves_nothing_half_and_is_made_good_by_t
     assert time.perf_counter() - before < 10 * TIMEOUT
     gc.collect()
     assert reason in said
-    assert said.startswith(f"{raw(tmp_path) / LARGEST}: no such file; Fashion-MNIST could not be fetched (")
+    assert said.startswith(f"{raw(tmp_path) / LARGEST}: no such file; FashionMNIST could not be fetched (")
     assert said.endswith(
         "): put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
         f"t10k-labels-idx1-ubyte.gz into {raw(tmp_path)}, or choose data=glyphs, which needs no download"
@@ -235,25 +293,19 @@ def test_the_whole_archives_of_a_failed_download_are_kept(tmp_path: Path, mirror
     assert_whole(tmp_path)
 
 
-def test_a_truncated_unpacked_file_is_unpacked_anew(tmp_path: Path, mirror: Mirror) -> None:
-    place(tmp_path, mirror.archives)
-    file = raw(tmp_path) / LARGEST
-    file.write_bytes(unpacked(LARGEST)[:-1])
+def test_a_truncated_unpacked_file_is_refused_and_its_archive_fetched(tmp_path: Path, mirror: Mirror) -> None:
+    unpack(tmp_path)
+    (raw(tmp_path) / LARGEST).write_bytes(unpacked(LARGEST)[:-1])
     with pytest.raises(DataError, match=f"{LARGEST}: truncated"):
         FashionMnist(tmp_path).load()
-    FashionMnist(tmp_path).prepare()
-    assert mirror.asked == []
+    FashionMnist(tmp_path, timeout=5).prepare()
+    assert mirror.asked == [f"{LARGEST}.gz"]
     assert_whole(tmp_path)
 
 
-def test_one_wrong_pixel_in_an_unpacked_file_is_found_and_made_good(tmp_path: Path, mirror: Mirror) -> None:
+def test_of_an_archive_and_an_unpacked_file_the_archive_is_read(tmp_path: Path, mirror: Mirror) -> None:
     place(tmp_path, mirror.archives)
-    FashionMnist(tmp_path).prepare()
-    file = raw(tmp_path) / LARGEST
-    file.write_bytes(unpacked(LARGEST)[:-1] + b"\1")
-    with pytest.raises(DataError) as caught:
-        FashionMnist(tmp_path).load()
-    assert str(caught.value) == f"{file}: damaged, it is not what {LARGEST}.gz holds"
+    (raw(tmp_path) / LARGEST).write_bytes(unpacked(LARGEST)[:-1] + b"\1")
     FashionMnist(tmp_path).prepare()
     assert mirror.asked == []
     assert_whole(tmp_path)
@@ -261,13 +313,11 @@ def test_one_wrong_pixel_in_an_unpacked_file_is_found_and_made_good(tmp_path: Pa
 
 def test_a_part_of_the_data_set_is_refused_and_fetched_anew(tmp_path: Path, mirror: Mirror) -> None:
     """torchvision takes 100 images with 40 labels as they are."""
-    raw(tmp_path).mkdir(parents=True)
-    for name in NAMES:
-        (raw(tmp_path) / name).write_bytes(unpacked(name))
+    unpack(tmp_path)
     (raw(tmp_path) / SMALLEST).write_bytes(unpacked(SMALLEST, (40,)))
     with pytest.raises(DataError) as caught:
         FashionMnist(tmp_path).load()
-    assert str(caught.value) == f"{raw(tmp_path) / SMALLEST}: holds (40,), but Fashion-MNIST (100,)"
+    assert str(caught.value) == f"{raw(tmp_path) / SMALLEST}: holds (40,), but FashionMNIST (100,)"
     FashionMnist(tmp_path, timeout=5).prepare()
     assert_whole(tmp_path)
 
@@ -278,14 +328,13 @@ def test_another_archive_is_refused_and_replaced_only_by_the_official_one(tmp_pa
     place(tmp_path, {**mirror.archives, name: other})
     mirror.fault, mirror.faulty = "HTML", name
     md5 = hashlib.md5(mirror.archives[name]).hexdigest()
-    assert refusal(tmp_path).startswith(f"{raw(tmp_path) / LARGEST}: no such file; ")
-    assert contents(tmp_path) == {f"{name}.gz" for name in NAMES}
+    fault = f"{raw(tmp_path) / name}: not the official archive, whose MD5 is {md5}"
+    assert refusal(tmp_path).startswith(f"{fault}; FashionMNIST could not be fetched (")
+    assert contents(tmp_path) == WHOLE
     assert (raw(tmp_path) / name).read_bytes() == other
-    for file in NAMES:
-        (raw(tmp_path) / file).write_bytes(unpacked(file))
     with pytest.raises(DataError) as caught:
         FashionMnist(tmp_path).load()
-    assert str(caught.value) == f"{raw(tmp_path) / name}: not the official archive, whose MD5 is {md5}"
+    assert str(caught.value) == fault
     mirror.fault = ""
     FashionMnist(tmp_path, timeout=5).prepare()
     assert (raw(tmp_path) / name).read_bytes() == mirror.archives[name]
@@ -293,11 +342,9 @@ def test_another_archive_is_refused_and_replaced_only_by_the_official_one(tmp_pa
 
 
 def test_a_label_past_9_is_refused(tmp_path: Path, mirror: Mirror) -> None:
-    raw(tmp_path).mkdir(parents=True)
-    for name in NAMES:
-        (raw(tmp_path) / name).write_bytes(unpacked(name))
+    unpack(tmp_path)
     (raw(tmp_path) / SMALLEST).write_bytes(unpacked(SMALLEST)[:-1] + b"\x0a")
-    with pytest.raises(DataError, match="holds the label 10; those of Fashion-MNIST are 0 to 9"):
+    with pytest.raises(DataError, match="holds the label 10; those of FashionMNIST are 0 to 9"):
         FashionMnist(tmp_path).load()
 
 
@@ -322,13 +369,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, mirror: Mir
 def test_an_archive_that_the_system_does_not_give_is_one_line(
     tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(path: object, md5: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
     place(tmp_path, mirror.archives)
-    monkeypatch.setattr(fashion_mnist, "check_integrity", refuse)
+    monkeypatch.setattr(mnist, "check_integrity", refuse)
     archive = raw(tmp_path) / f"{LARGEST}.gz"
-    assert refusal(tmp_path).startswith(f"{archive}: cannot be read (Permission denied); Fashion-MNIST could")
+    assert refusal(tmp_path).startswith(f"{archive}: cannot be read (Permission denied); FashionMNIST could")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
