@@ -24,9 +24,8 @@ from dae_lightning.errors import ConfigError, LostRankError, UserError, escape_o
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, STOP, Interrupted, stopping_at_once
-from dae_lightning.sweeps import run_jobs, summary
+from dae_lightning.sweeps import multirun, run_jobs, summary
 from dae_lightning.sweeps.jobs import Job, folder_of
-from dae_lightning.sweeps.sweep import read_sweep
 from dae_lightning.training.ranks import Rank, launch
 
 
@@ -43,9 +42,9 @@ def train() -> None:
             hydra.main(version_base="1.3", config_path=str(hydra_app.CONF), config_name="train")(_run_or_job)()
             RELAY.raise_if_received()
         finally:
-            run_jobs.HELD.close()
-        if RELAY.sweep and (failures := _failures(RELAY.sweep)):
-            sys.exit("\n  ".join([f"error: {len(failures)} of the jobs failed", *failures]))
+            multirun.HELD.close()
+        if RELAY.sweep and (failures := multirun.failures(RELAY.sweep)):
+            sys.exit(f"error: {failures} of the jobs failed")
 
 
 def _run_or_job(cfg: DictConfig) -> float:
@@ -69,19 +68,6 @@ def _run_or_job(cfg: DictConfig) -> float:
             reason = reason or one_line(error, config.Train)
             print(f"error: {hydra_config.sweep.subdir}: {reason}", file=sys.stderr, flush=True)
         return math.nan  # raised, the error would keep Hydra from the callbacks at the end of the sweep
-
-
-def _failures(folder: Path) -> list[str]:
-    """A line for each planned job of a sweep that is not finished, or was refused the folder it is in."""
-    sweep = read_sweep(folder)
-    # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
-    planned = sweep.of_plan() or [job for job in sweep.jobs if job.written_since(sweep.began)]
-    met = [job if job is not None and job.written_since(sweep.began) else None for job in planned]
-    return [
-        f"{job.folder.name}: {job.error or job.status}" if job else "one did not start, for the reason given above"
-        for job in met
-        if job is None or job.status != "finished"
-    ]
 
 
 def _train(cfg: DictConfig, folder: Path) -> float:

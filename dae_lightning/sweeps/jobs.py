@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,13 @@ def plain(value: object) -> str:
     if found is None:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
     return f"{found:.0f}" if found.is_integer() and abs(found) < 1e15 else repr(found)
+
+
+def duration(seconds: float) -> str:
+    """As in 8.1 s, 4:05 or 1:02:03."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")
 
 
 def number(text: str) -> float | None:

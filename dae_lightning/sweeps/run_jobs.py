@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import wait
@@ -19,52 +18,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
 
 from dae_lightning.cli.run_folders import to_resume
 from dae_lightning.errors import LostRankError, UserError
-from dae_lightning.files import making
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, SIGNALS, STOP, Interrupted, stop_at_once
-from dae_lightning.sweeps.jobs import Job
+from dae_lightning.sweeps.jobs import Job, duration
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 TO_PARENT = {*SIGNALS, getattr(signal, "SIGUSR2", signal.SIGTERM)}  # SLURM preempts a job of submitit by SIGUSR2
 
 Work = Callable[[], Job]
-HELD = ExitStack()  # the folder of the run or sweep, by the process of the command
-
-
-class OwnFolder(Callback):
-    """Before Hydra makes the folder of a run, or starts the first job of a multirun."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with suppress(OSError):  # Hydra meets it too, and reports it
-            HELD.enter_context(making(Path(config.hydra.run.dir)))
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hold its folder, and prepare for signals and for the launcher."""
-        folder = Path(config.hydra.sweep.dir)
-        try:
-            HELD.enter_context(sole_use(folder))
-        except UserError as error:
-            sys.exit(f"error: {error}")  # Hydra would make a warning of it
-        except OSError:
-            return  # the sweeper meets it too, and reports it
-        RELAY.sweep = folder
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        if not any(override.key_or_group == "data.root" and override.is_sweep_override() for override in overrides):
-            # a long path that is the same for all tells nothing in the name of a job's folder
-            config.hydra.overrides.hydra.insert(0, "hydra.job.config.override_dirname.exclude_keys=[data.root]")
-        launcher = config.hydra.launcher
-        if "submitit" not in launcher._target_:  # its jobs are not children of this process
-            RELAY.listen(*SIGNALS)
-        if (threads := os.environ.get("OMP_NUM_THREADS")) and "joblib" in launcher._target_:
-            os.environ.setdefault("MKL_NUM_THREADS", threads)  # joblib sets it, and torch prefers it to the other
-        if launcher.get("batch_size") == "auto":  # after skipped jobs joblib would hand out long ones by the dozen
-            launcher.batch_size = "1"
 
 
 def run(
@@ -115,7 +79,7 @@ def run(
     if ended.status != "finished":
         raise UserError(ended.error or ended.status)
     if beside:
-        tell(f"{folder.name}: finished in {time.time() - job.started:.0f} s", sys.stdout)
+        tell(f"{folder.name}: finished in {duration(time.time() - job.started)}", sys.stdout)
     return math.nan if ended.value is None else ended.value
 
 

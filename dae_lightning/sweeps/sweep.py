@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,8 +52,7 @@ class Setting:
 
     def count(self) -> str:
         """As in "2 finished, 1 failed"."""
-        counts = {status: sum(job.status == status for job in self.jobs) for status in STATUSES}
-        return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        return ", ".join(f"{count} {status}" for status, count in counted(self.jobs).items())
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,19 @@ class Sweep:
             for values in order
         ]
 
+    @cached_property
     def of_plan(self) -> list[Job | None]:
         """The job of each planned one; None where it has not begun."""
         keys = tuple(self.planned[0]) if self.planned else ()
         # a job of an earlier, smaller grid has in its configuration what it does not say
-        said = [job for job in self.known if job.said.keys() <= set(keys)]
-        begun = {tuple(map(job.get, keys)): job for job in said}
+        begun = {tuple(map(job.get, keys)): job for job in self.known if job.said.keys() <= set(keys)}
         return [begun.get(tuple(plan[key] for key in keys)) for plan in self.planned]
+
+    @cached_property
+    def to_run(self) -> list[Job | None]:
+        """Of the planned ones, what has not begun, and what an earlier command has not finished."""
+        again = ("failed", "interrupted", "unreadable")
+        return [job for job in self.of_plan if job is None or (job.started < self.began and job.status in again)]
 
     def _values(self, key: str) -> list[str]:
         return [*(plan[key] for plan in self.planned if key in plan), *(job.get(key) for job in self.known)]
@@ -129,6 +135,11 @@ def read_sweep(folder: Path) -> Sweep:
     if not jobs and not planned:
         raise SweepError(f"{folder}: no job of this sweep has begun")
     return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0)
+
+
+def counted(jobs: Iterable[Job]) -> Counter[str]:
+    """How many jobs have each status that there is, in the order of STATUSES."""
+    return Counter(sorted((job.status for job in jobs), key=STATUSES.index))
 
 
 def in_order(values: Iterable[str]) -> list[str]:
