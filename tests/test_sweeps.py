@@ -317,9 +317,11 @@ def test_a_gallery_of_a_large_grid_keeps_its_ends(tmp_path: Path) -> None:
         for latent in range(1, 5):
             write_job(tmp_path, f"noise.sigma={sigma}", f"latent={latent}")
     sweep = read_sweep(tmp_path)
-    shown = [setting.values for setting in spread(sweep, sweep.settings)]
-    assert len(shown) == 12
-    assert {("0", "1"), ("0", "4"), ("4", "1"), ("4", "4")} <= set(shown)
+    shown = [setting.values for setting in spread(sweep.settings)]
+    assert len(set(shown)) == 12
+    assert (shown[0], shown[-1]) == (("0", "1"), ("4", "4"))
+    assert {sigma for sigma, _ in shown} == {"0", "1", "2", "3", "4"}
+    assert spread(sweep.settings[:3]) == sweep.settings[:3]
 
 
 def test_what_cannot_be_drawn_costs_a_line_and_no_numbers(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:

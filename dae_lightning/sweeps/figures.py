@@ -1,7 +1,6 @@
 """A sweep as pictures: heatmap.png where two or three keys vary, curves.png where one does."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from dae_lightning.figures import DENOISING, GREY, INK, RECONSTRUCTION, save_figure, style
 from dae_lightning.sweeps.jobs import number
-from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep, counted
+from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep, counted, numeric
 
 TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "gain over the mean image in dB"}
 LONG = 24  # characters of a value; two such fit an axis of curves.png side by side
@@ -49,14 +48,21 @@ def heatmap_figure(sweep: Sweep) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for place, (name, title) in enumerate(TITLES.items()):
         panels = list(grid[place]) if split else [grid[0][place]]
-        shades = _shades(name, [mean for setting in sweep.settings if (mean := setting.mean(name)) is not None])
+        means = [mean for setting in sweep.settings if (mean := setting.mean(name)) is not None]
+        shades = ScalarMappable(Normalize(min(means, default=0.0), max(means, default=1.0)), "viridis")
         for axes, part in zip(panels, parts, strict=True):
             for x, at_x in enumerate(sweep.axes[across]):
                 for y, at_y in enumerate(sweep.axes[up]):
                     key = {(across, at_x), (up, at_y)} | ({(split, part)} if split else set())
                     _cell(axes, x, y, cells.get(frozenset(key)), name, shades)
-            _grid_axes(axes, sweep, across, up)
+            axes.set_xticks(range(len(sweep.axes[across])), [value or "-" for value in sweep.axes[across]])
+            axes.set_yticks(range(len(sweep.axes[up])), [value or "-" for value in sweep.axes[up]])
+            axes.set(xlabel=across, ylabel=up, xlim=(-0.5, len(sweep.axes[across]) - 0.5))
+            axes.set_ylim(-0.5, len(sweep.axes[up]) - 0.5)
             axes.set_title(f"{split}={part}" if split else title, fontsize=10, color=INK)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            axes.label_outer()
         bar = figure.colorbar(shades, ax=panels, shrink=0.9, aspect=25, pad=0.02)
         bar.outline.set_visible(False)
         if split:
@@ -102,10 +108,6 @@ def curves_figure(sweep: Sweep) -> Figure:
     return figure
 
 
-def numeric(values: Sequence[str]) -> bool:
-    return all(number(value) is not None for value in values)
-
-
 def _thin_out(figure: Figure) -> None:
     """Leave out the labels of ticks that would overlap the one before; the ticks stay."""
     figure.draw_without_rendering()
@@ -117,15 +119,6 @@ def _thin_out(figure: Figure) -> None:
                 label.set_visible(False)
             else:
                 end = box.x1 + box.height / 3
-
-
-def _shades(name: str, means: Sequence[float]) -> ScalarMappable:
-    """Values to colours that a reader can order: a gain that falls below 0 somewhere has two hues, white between."""
-    if name == GAIN and means and min(means) < 0:
-        most = max(map(abs, means))
-        return ScalarMappable(Normalize(-most, most), "RdBu")
-    low = 0.0 if name == GAIN else min(means, default=0.0)
-    return ScalarMappable(Normalize(low, max(means, default=1.0)), "viridis")
 
 
 def _cell(axes: Axes, x: int, y: int, setting: Setting | None, name: str, shades: ScalarMappable) -> None:
@@ -146,17 +139,6 @@ def _cell(axes: Axes, x: int, y: int, setting: Setting | None, name: str, shades
     axes.text(x, y + (0.1 if deviation is not None else 0), f"{mean:{sign}.2f}", fontsize=9, **text)
     if deviation is not None:
         axes.text(x, y - 0.22, f"±{deviation:.2f}", fontsize=6.5, **text)
-
-
-def _grid_axes(axes: Axes, sweep: Sweep, across: str, up: str) -> None:
-    axes.set_xticks(range(len(sweep.axes[across])), [value or "-" for value in sweep.axes[across]])
-    axes.set_yticks(range(len(sweep.axes[up])), [value or "-" for value in sweep.axes[up]])
-    axes.set(xlabel=across, ylabel=up)
-    axes.set_xlim(-0.5, len(sweep.axes[across]) - 0.5)
-    axes.set_ylim(-0.5, len(sweep.axes[up]) - 0.5)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.label_outer()
 
 
 def _over_seeds(sweep: Sweep, sign: str) -> str:

@@ -1,7 +1,6 @@
 """gallery.png: the same test images through the models of a sweep."""
 
 from collections.abc import Sequence
-from math import prod
 from textwrap import fill
 
 import torch
@@ -25,7 +24,7 @@ def draw(sweep: Sweep) -> None:
     """
     (sweep.folder / "gallery.png").unlink(missing_ok=True)  # that of an earlier summary shows other models
     finished = [setting for setting in sweep.settings if setting.finished]
-    shown = spread(sweep, finished)
+    shown = spread(finished)
     checkpoints = [find_checkpoint(setting.finished[0].folder) for setting in shown]
     models = {str(path): load_model(path) for path in checkpoints}
     test = load_images(recorded_data({str(path): path for path in checkpoints}), models).test
@@ -42,19 +41,10 @@ def draw(sweep: Sweep) -> None:
     save_figure(examples_figure(rows, f"{title}: noisy left, denoised right"), sweep.folder / "gallery.png")
 
 
-def spread(sweep: Sweep, settings: Sequence[Setting]) -> list[Setting]:
-    """All of them, or at most MODELS: where there are too many, every axis keeps its ends and values between."""
-    if len(settings) <= MODELS:
-        return list(settings)
-    counts = [len(values) for values in sweep.axes.values()]
-    while prod(counts) > MODELS:
-        counts[counts.index(max(counts))] -= 1
-    kept = [
-        {values[round(place * (len(values) - 1) / max(1, count - 1))] for place in range(count)}
-        for values, count in zip(sweep.axes.values(), counts, strict=True)
-    ]
-    shown = [s for s in settings if all(value in of_axis for value, of_axis in zip(s.values, kept, strict=True))]
-    return shown or list(settings[:MODELS])  # of a grid full of holes these may be all missing
+def spread(settings: Sequence[Setting]) -> list[Setting]:
+    """All of them, or MODELS, evenly over the grid from its first to its last."""
+    count = min(len(settings), MODELS)
+    return [settings[round(place * (len(settings) - 1) / max(1, count - 1))] for place in range(count)]
 
 
 def label(sweep: Sweep, setting: Setting) -> str:

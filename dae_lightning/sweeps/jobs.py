@@ -11,7 +11,6 @@ seconds     from there to its end; null while it runs
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -124,8 +123,6 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
     """The keys of settings that differ, except those on which no result depends."""
     if key in WITHOUT_EFFECT:
         return []
-    if key == "data.root" and isinstance(recorded, str) and isinstance(config, str):  # however it is written
-        recorded, config = os.path.abspath(recorded), os.path.abspath(config)
     if isinstance(recorded, dict) and isinstance(config, dict):
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dae_lightning.cli.hydra_app import HELD
 from dae_lightning.errors import UserError
 from dae_lightning.files import making
 from dae_lightning.locks import sole_use
@@ -20,8 +21,6 @@ from dae_lightning.signals import RELAY, SIGNALS
 from dae_lightning.sweeps.run_jobs import tell
 from dae_lightning.sweeps.summary import progress, summarize
 from dae_lightning.sweeps.sweep import read_sweep
-
-HELD = ExitStack()  # the folder of the run or sweep, by the process of the command
 
 
 class Multirun(Callback):
@@ -71,11 +70,3 @@ class Multirun(Callback):
             summarize(Path(config.hydra.sweep.dir).absolute(), ended=True, told=told)
         except Exception as error:
             print(f"warning: no summary: {error}", file=sys.stderr, flush=True)
-
-
-def failures(folder: Path) -> int:
-    """How many of the planned jobs are not finished, or were refused the folder they would have."""
-    sweep = read_sweep(folder)
-    # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
-    planned = sweep.of_plan or [job for job in sweep.jobs if job.written_since(sweep.began)]
-    return sum(job is None or job.status != "finished" or not job.written_since(sweep.began) for job in planned)
