@@ -14,7 +14,6 @@ from dae_lightning.figures import Curve, Examples, curve_figure, examples_figure
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import GaussianRange
 from dae_lightning.sweeps.figures import curves_figure, heatmap_figure
-from dae_lightning.sweeps.gallery import gallery_figure
 from dae_lightning.sweeps.sweep import read_sweep
 from tests.test_sweeps import write_job
 
@@ -54,11 +53,6 @@ def examples(images: int) -> Figure:
     return Examples(torch.rand(images, 12, 12), torch.arange(images)).figure(model, "test images, never seen")
 
 
-def gallery_of_a_sweep(images: int) -> Figure:
-    both = torch.rand(images, 28, 28), torch.rand(images, 28, 28)
-    return gallery_figure(both[0], {LONG: both}, "the same test images through the models of 12 of 24 settings")
-
-
 def drawn_of_a_sweep(folder: Path) -> list[Figure]:
     for place in range(4):
         root = "data.root=" + "a_long_name_" * 4 + str(place)
@@ -69,7 +63,7 @@ def drawn_of_a_sweep(folder: Path) -> list[Figure]:
 
 @pytest.mark.parametrize(
     "figure",
-    [losses, gallery, examples, gallery_of_a_sweep],
+    [losses, gallery, examples],
     ids=lambda figure: figure.__name__,
 )
 @pytest.mark.parametrize("count", [1, 10])

@@ -141,9 +141,6 @@ def test_settings_differ_by_what_results_depend_on() -> None:
     assert differing(one, one | {"latent": 4}) == ["latent"]
     assert differing({"optim": {"lr": 1}}, {"optim": {"lr": 2}}) == ["optim.lr"]
     assert differing(None, one) == [""]
-    here = {"data": {"root": "images"}}
-    assert differing(here, {"data": {"root": f"{os.getcwd()}/images/"}}) == []
-    assert differing(here, {"data": {"root": "other"}}) == ["data.root"]
 
 
 def test_a_line_is_written_in_one_piece() -> None:

@@ -125,7 +125,7 @@ def test_side_by_side_a_job_that_fails_or_is_killed_stops_no_other(tmp_path: Pat
     assert sweep.status() == 1, sweep.said
     assert [sweep.job(name) for name in ("0", "1", "-2", "3")] == ["finished", "interrupted", "failed", "finished"]
     assert "error: 2 of the jobs failed\n" in sweep.said
-    assert "error: -2: seed=-2: must be at least 0" in sweep.said
+    assert sweep.said.count("must be at least 0") == sweep.said.count("error: -2: seed=-2: must be at least 0") == 1
     assert "error: 1: killed by signal 9 (SIGKILL); out of memory?\n" in sweep.said
     assert "Traceback" not in sweep.said
 
@@ -171,7 +171,8 @@ def test_submitit_runs_the_jobs_and_a_preempted_one_goes_on_from_its_checkpoint(
     for process in parent(job), job:  # SLURM tells every process of a job
         os.kill(process, signal.SIGUSR2)
     assert sweep.status() == 1, sweep.said
-    assert sweep.said.endswith("error: 1 of the jobs failed\n  -1: seed=-1: must be at least 0\n"), sweep.said
+    assert "failed: seed=-1: seed=-1: must be at least 0\n" in sweep.said
+    assert sweep.said.endswith("error: 1 of the jobs failed\n"), sweep.said
     assert sweep.job("0") == "finished"
     assert "Requeued job" in "".join(path.read_text() for path in (sweep.folder / ".submitit").glob("*/*.out"))
     assert "1 threads" in json.loads((sweep.folder / "0" / "results.json").read_text())["device"]

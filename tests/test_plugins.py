@@ -30,6 +30,12 @@ def test_an_example_is_short(example: Path) -> None:
     assert len(example.read_text().splitlines()) < 40
 
 
+def test_help_lists_a_kind_of_ones_own() -> None:
+    assert "noise: gaussian, gaussian_range, masking, salt_and_pepper\n" in command("train", "--help").stdout
+    shown = command("train", "--help", "plugins=[examples.speckle]").stdout
+    assert "noise: gaussian, gaussian_range, masking, salt_and_pepper, speckle\n" in shown
+
+
 @pytest.mark.slow
 def test_a_noise_of_ones_own_trains_resumes_evaluates_and_exports(tmp_path: Path) -> None:
     run, mine = tmp_path / "run", "plugins=[examples.speckle]"

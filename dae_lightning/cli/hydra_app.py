@@ -7,10 +7,10 @@ import zlib
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins, schema
+from dae_lightning.cli import checks
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
@@ -31,15 +32,20 @@ _WHEEL = Path(__file__).parents[1] / "conf"
 # absolute: Hydra takes a relative path for a package's unless the caller is __main__
 CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
 
+HELD = ExitStack()  # the folder of the run or sweep, until the command ends
+
 
 @contextmanager
-def one_line_errors(kind: type) -> Iterator[None]:
-    """Turn a user's mistake into one line and exit status 1, and a signal into the status that a shell expects."""
+def one_line_errors(kind: type[schema.Settings] | None = None) -> Iterator[None]:
+    """Turn a user's mistake into one line and exit status 1, and a signal into the status that a shell expects.
+
+    `kind` is the schema of a command that has settings.
+    """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing the error in its own way
     escape_on_stdout()
     sys.argv[1:] = map(with_paths_quoted, sys.argv[1:])
     try:
-        with stopping_at_once():
+        with stopping_at_once(), HELD:
             plugins.load(plugins.named_in(sys.argv[1:]))
             yield
     except Interrupted as stop:
@@ -121,6 +127,22 @@ def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     return settings
 
 
+def settings_of(cfg: DictConfig) -> config.Train:
+    """The checked settings of a run or job, which can be resumed from any directory: its path becomes absolute."""
+    if cfg.data.get("root"):
+        cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
+    settings = checked(cfg, config.Train)
+    checks.check_start(settings.trainer)
+    return settings
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A run's settings as they are recorded."""
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()} | {"resume": None}
+
+
 def multirun_asked_for() -> bool:
     return bool({"-m", "--multirun"} & set(sys.argv))
 
@@ -130,17 +152,19 @@ def show_help_if_asked(command: str) -> None:
     if not {"-h", "--help"} & set(sys.argv):
         return
     template = Template(OmegaConf.load(CONF / f"{command}.yaml").hydra.help.template)
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
-    choices = (f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}\n" for group in groups)
-    print(template.substitute(APP_CONFIG_GROUPS="".join(choices)))
+    choices = ""
+    for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
+        names = {file.stem for file in group.glob("*.yaml")} | schema.KINDS.get(group.name, {}).keys()
+        choices += f"{group.name}: {', '.join(sorted(names))}\n"
+    print(template.substitute(APP_CONFIG_GROUPS=choices))
     sys.exit()
 
 
-def one_line(error: BaseException, kind: type) -> str:
+def one_line(error: BaseException, kind: type[schema.Settings] | None) -> str:
     """What a user has to know of an error."""
     text = " ".join(str(error).split())
     unknown = re.match(r"Could not override '([^']+)'", text)
-    if unknown and not unknown[1].startswith("hydra"):
+    if kind and unknown and not unknown[1].startswith("hydra"):
         key, known = unknown[1], schema.keys(kind)
         group = key.split(".")[0]
         if group == "trainer" and key.removeprefix("trainer.") in config.OTHER_FLAGS:
@@ -157,7 +181,8 @@ def one_line(error: BaseException, kind: type) -> str:
         return f"{error.override}: not understood; quote a value with special characters: 'key=\"value\"'"
     if isinstance(error, OSError) and error.filename:
         place = ("hydra.sweep.dir" if RELAY.sweep else "hydra.run.dir") if kind is config.Train else "output"
-        return f"{printable(error.filename)}: {error.strerror}; {place}=PATH puts the output elsewhere"
+        remedy = f"; {place}=PATH puts the output elsewhere" if kind else ""
+        return f"{printable(error.filename)}: {error.strerror}{remedy}"
     return text
 
 

@@ -11,10 +11,10 @@ seconds     from there to its end; null while it runs
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,6 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
     """The keys of settings that differ, except those on which no result depends."""
     if key in WITHOUT_EFFECT:
         return []
-    if key == "data.root" and isinstance(recorded, str) and isinstance(config, str):  # however it is written
-        recorded, config = os.path.abspath(recorded), os.path.abspath(config)
     if isinstance(recorded, dict) and isinstance(config, dict):
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())
@@ -148,6 +146,13 @@ def plain(value: object) -> str:
     if found is None:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
     return f"{found:.0f}" if found.is_integer() and abs(found) < 1e15 else repr(found)
+
+
+def duration(seconds: float) -> str:
+    """As in 8.1 s, 4:05 or 1:02:03."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")
 
 
 def number(text: str) -> float | None:

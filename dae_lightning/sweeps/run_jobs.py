@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import wait
@@ -19,79 +19,68 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from dae_lightning import config
+from dae_lightning.cli.hydra_app import one_line, plain, settings_of
 from dae_lightning.cli.run_folders import to_resume
-from dae_lightning.errors import LostRankError, UserError
-from dae_lightning.files import making
+from dae_lightning.errors import ConfigError, UserError
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, SIGNALS, STOP, Interrupted, stop_at_once
-from dae_lightning.sweeps.jobs import Job
+from dae_lightning.sweeps.jobs import Job, duration, folder_of
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 TO_PARENT = {*SIGNALS, getattr(signal, "SIGUSR2", signal.SIGTERM)}  # SLURM preempts a job of submitit by SIGUSR2
 
+Prepare = Callable[[config.Train], None]
+Fit = Callable[[DictConfig, config.Train, Path, Path | None], float]
 Work = Callable[[], Job]
-HELD = ExitStack()  # the folder of the run or sweep, by the process of the command
 
 
-class OwnFolder(Callback):
-    """Before Hydra makes the folder of a run, or starts the first job of a multirun."""
+def run(cfg: DictConfig, folder: Path, prepare: Prepare, fit: Fit) -> float:
+    """What Hydra calls for a job, in the folder made for it: its value; NaN where it failed, which stops no other.
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with suppress(OSError):  # Hydra meets it too, and reports it
-            HELD.enter_context(making(Path(config.hydra.run.dir)))
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hold its folder, and prepare for signals and for the launcher."""
-        folder = Path(config.hydra.sweep.dir)
-        try:
-            HELD.enter_context(sole_use(folder))
-        except UserError as error:
-            sys.exit(f"error: {error}")  # Hydra would make a warning of it
-        except OSError:
-            return  # the sweeper meets it too, and reports it
-        RELAY.sweep = folder
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        if not any(override.key_or_group == "data.root" and override.is_sweep_override() for override in overrides):
-            # a long path that is the same for all tells nothing in the name of a job's folder
-            config.hydra.overrides.hydra.insert(0, "hydra.job.config.override_dirname.exclude_keys=[data.root]")
-        launcher = config.hydra.launcher
-        if "submitit" not in launcher._target_:  # its jobs are not children of this process
-            RELAY.listen(*SIGNALS)
-        if (threads := os.environ.get("OMP_NUM_THREADS")) and "joblib" in launcher._target_:
-            os.environ.setdefault("MKL_NUM_THREADS", threads)  # joblib sets it, and torch prefers it to the other
-        if launcher.get("batch_size") == "auto":  # after skipped jobs joblib would hand out long ones by the dozen
-            launcher.batch_size = "1"
-
-
-def run(
-    job: Job,
-    prepare: Callable[[], None],
-    train: Callable[[Path, Path | None], float],
-    one_line: Callable[[BaseException], str],
-) -> float:
-    """What `train` returns, given the folder and the checkpoint to resume; of a job finished before, what it returned.
-
-    An interrupted job is resumed, one that failed starts again. `prepare` does what later jobs need too; `one_line`
-    makes an error one line for the user.
+    (Were the error raised, Hydra would leave out the callbacks at the end of the sweep.) `prepare` does what later jobs
+    need too; `fit` trains in a folder from a checkpoint, if there is one.
 
     Raises:
-        UserError: it failed, exited or was killed.
         Interrupted: a signal stops the whole sweep.
     """
-    folder, beside = job.folder, side_by_side()
+    try:
+        return _run(cfg, folder, prepare, fit)
+    except Interrupted:
+        if not side_by_side():  # else the other jobs save, and the sweep's own process reports it
+            raise
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exception(error)
+        tell(f"error: {HydraConfig.get().sweep.subdir}: {one_line(error, config.Train)}", sys.stderr)
+    finally:
+        with suppress(OSError):  # a folder that holds nothing
+            folder.rmdir()
+    return math.nan
+
+
+def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
+    """Skip a finished job, resume one that was interrupted, and start one that failed again."""
+    overrides, beside = list(HydraConfig.get().overrides.task), side_by_side()
     launcher = _serve() if beside else None
     RELAY.raise_if_received()
+    try:
+        settings = settings_of(cfg)
+    except (ConfigError, OmegaConfBaseException) as error:
+        if (there := Job.read(named)) is None or there.config is None:  # else it holds a job with valid settings
+            Job(named, overrides, None).ended("failed", one_line(error, config.Train)).write()
+        raise
+    folder = folder_of(plain(cfg), named, Path(HydraConfig.get().sweep.dir))
     earlier = Job.read(folder)
     if earlier is not None and earlier.status == "finished" and (folder / "results.json").is_file():
-        replace(earlier, overrides=job.overrides).write()  # the grid may have grown, and the names with it
+        replace(earlier, overrides=overrides).write()  # the grid may have grown, and the names with it
         tell(f"{folder.name}: finished before, skipped", sys.stdout)
         return math.nan if earlier.value is None else earlier.value
 
-    prepare()
+    prepare(settings)
     RELAY.raise_if_received()
     if beside:
         tell(f"{folder.name}: begun", sys.stdout)
@@ -100,12 +89,12 @@ def run(
             for checkpoint in (folder / "checkpoints").glob("*.ckpt"):
                 checkpoint.unlink()
         last = to_resume("auto" if earlier else None, folder)
-        job = replace(job, started=time.time())
+        job = Job(folder, overrides, plain(cfg))
         job.write()
 
     def work() -> Job:
         with sole_use(folder):
-            ended = _outcome(job, lambda: train(folder, last), one_line)
+            ended = _outcome(job, lambda: fit(cfg, settings, folder, last))
             ended.write()
         return ended
 
@@ -115,7 +104,7 @@ def run(
     if ended.status != "finished":
         raise UserError(ended.error or ended.status)
     if beside:
-        tell(f"{folder.name}: finished in {time.time() - job.started:.0f} s", sys.stdout)
+        tell(f"{folder.name}: finished in {duration(time.time() - job.started)}", sys.stdout)
     return math.nan if ended.value is None else ended.value
 
 
@@ -180,20 +169,18 @@ def _stop_without_parent() -> None:
     os.kill(os.getpid(), STOP)
 
 
-def _outcome(job: Job, train: Callable[[], float], one_line: Callable[[BaseException], str]) -> Job:
+def _outcome(job: Job, train: Callable[[], float]) -> Job:
     try:
         return job.ended("finished", value=train())
     except Interrupted as stop:
         RELAY.signum = RELAY.signum or stop.signum
         return job.ended("interrupted")
-    except LostRankError as error:  # as where the job itself is killed
-        return job.ended("interrupted", one_line(error))
     except SystemExit as end:
         return job.ended("failed", f"exited with status {end.code}")
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exception(error)
-        return job.ended("failed", one_line(error))
+        return job.ended("failed", one_line(error, config.Train))
 
 
 def tell(line: str, stream: TextIO) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,8 +52,7 @@ class Setting:
 
     def count(self) -> str:
         """As in "2 finished, 1 failed"."""
-        counts = {status: sum(job.status == status for job in self.jobs) for status in STATUSES}
-        return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        return ", ".join(f"{count} {status}" for status, count in counted(self.jobs).items())
 
 
 @dataclass(frozen=True)
@@ -89,22 +89,31 @@ class Sweep:
     def settings(self) -> list[Setting]:
         """In the order of the grid, those of which at least one job has begun."""
         together: dict[tuple[str, ...], list[Job]] = {}
-        for job in self.known:
-            together.setdefault(tuple(job.get(axis) for axis in self.axes), []).append(job)
-        places = [{value: place for place, value in enumerate(values)} for values in self.axes.values()]
-        order = sorted(together, key=lambda values: [place[v] for place, v in zip(places, values, strict=True)])
-        return [
-            Setting(values, tuple(sorted(together[values], key=lambda job: number(job.get("seed")) or 0)))
-            for values in order
-        ]
+        for job in sorted(self.known, key=lambda job: number(job.get("seed")) or 0):
+            together.setdefault(tuple(map(job.get, self.axes)), []).append(job)
+        order = sorted(together, key=lambda values: list(map(list.index, self.axes.values(), values)))
+        return [Setting(values, tuple(together[values])) for values in order]
 
+    @cached_property
     def of_plan(self) -> list[Job | None]:
         """The job of each planned one; None where it has not begun."""
         keys = tuple(self.planned[0]) if self.planned else ()
         # a job of an earlier, smaller grid has in its configuration what it does not say
-        said = [job for job in self.known if job.said.keys() <= set(keys)]
-        begun = {tuple(map(job.get, keys)): job for job in said}
+        begun = {tuple(map(job.get, keys)): job for job in self.known if job.said.keys() <= set(keys)}
         return [begun.get(tuple(plan[key] for key in keys)) for plan in self.planned]
+
+    @cached_property
+    def to_run(self) -> list[Job | None]:
+        """Of the planned ones, what has not begun, and what an earlier command has not finished."""
+        again = ("failed", "interrupted", "unreadable")
+        return [job for job in self.of_plan if job is None or (job.started < self.began and job.status in again)]
+
+    @property
+    def failures(self) -> int:
+        """How many of the planned jobs are not finished, or were refused the folder they would have."""
+        # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
+        planned = self.of_plan or [job for job in self.jobs if job.written_since(self.began)]
+        return sum(job is None or job.status != "finished" or not job.written_since(self.began) for job in planned)
 
     def _values(self, key: str) -> list[str]:
         return [*(plan[key] for plan in self.planned if key in plan), *(job.get(key) for job in self.known)]
@@ -131,13 +140,21 @@ def read_sweep(folder: Path) -> Sweep:
     return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0)
 
 
-def in_order(values: Iterable[str]) -> list[str]:
+def counted(jobs: Iterable[Job]) -> Counter[str]:
+    """How many jobs have each status that there is, in the order of STATUSES."""
+    return Counter(sorted((job.status for job in jobs), key=STATUSES.index))
+
+
+def numeric(values: Iterable[str]) -> bool:
+    return all(number(value) is not None for value in values)
+
+
+def in_order(values: Sequence[str]) -> list[str]:
     """Each once: numbers by size, other values as they come, with a missing one at the end."""
-    once = list(dict.fromkeys(values))
-    numbers = {value: number(value) for value in once}
-    if all(numbers[value] is not None for value in once if value):
-        once.sort(key=lambda value: numbers[value] or 0.0)
-    return sorted(once, key=lambda value: not value)
+    once = [value for value in dict.fromkeys(values) if value]
+    if numeric(once):
+        once.sort(key=float)
+    return once + [""] * ("" in values)
 
 
 def _read_job(folder: Path) -> Job | None:

@@ -82,7 +82,8 @@ def test_a_job_that_fails_or_exits_or_is_killed_stops_no_other_and_is_no_success
     assert done(tmp_path) == ["job_0", "job_2"]
     told = training.said.index(f"error: job_1: {reason}\n")
     assert told < training.said.index("checkpoints, metrics, results: " + str(tmp_path / "sweep" / "job_2"))
-    assert training.said.endswith(f"error: 1 of the jobs failed\n  job_1: {reason}\n")
+    assert training.said.count(reason.splitlines()[0]) == 1
+    assert training.said.endswith("error: 1 of the jobs failed\n")
     assert recorded(tmp_path, "job_1") == (status, reason)
     assert not list(tmp_path.rglob(".failed*"))
 
@@ -113,7 +114,7 @@ def test_a_job_that_is_refused_its_folder_is_no_success_either(tmp_path: Path, i
         training = Training(tmp_path, "-m", *small(idx_root, f"seed={seeds}", "trainer.max_epochs=1", *folders))
         assert training.status() == status, training.said
     assert "holds a job with another seed" in training.said
-    assert training.said.endswith("error: 1 of the jobs failed\n  one did not start, for the reason given above\n")
+    assert training.said.endswith("error: 1 of the jobs failed\n")
 
 
 def test_a_job_whose_settings_have_changed_since_it_finished_is_no_success(tmp_path: Path, idx_root: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_job_whose_settings_have_changed_since_it_finished_is_no_success(tmp_p
     again = sweep(tmp_path, idx_root)
     assert again.status() == 1
     assert "holds a job with another noise.mean" in again.said
-    assert again.said.endswith("error: 1 of the jobs failed\n  one did not start, for the reason given above\n")
+    assert again.said.endswith("error: 1 of the jobs failed\n")
 
 
 def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(tmp_path: Path, idx_root: Path) -> None:
