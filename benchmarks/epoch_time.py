@@ -47,8 +47,8 @@ from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
+from dae_lightning.training.callbacks import History, TrainingBar
 from dae_lightning.training.checkpoints import Checkpoints
-from dae_lightning.training.history import History
 from dae_lightning.training.setup import make_model, make_trainer
 
 IMAGES, HELD_OUT, LATENT, SIGMA, EPOCHS = 60_000, 5_000, 256, 2.0, 3
@@ -135,6 +135,7 @@ def ours(data: ImageDataModule, device: str = "cpu", *overrides: str, rival: Ite
         callbacks = [
             History(Path(folder, "metrics.csv")),
             Checkpoints(Path(folder), settings.data, settings.checkpoint, StopSignal()),
+            TrainingBar(),
             clock,
         ]
         trainer = make_trainer(settings, {"gpu": "cuda"}.get(device, device), Path(folder), data, callbacks)

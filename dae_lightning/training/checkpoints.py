@@ -1,6 +1,5 @@
 """Checkpoints: when they are written, and by whom they are written and read."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dae_lightning import config, kinds
 from dae_lightning.errors import TrainingError
@@ -51,10 +50,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         score = trainer.callback_metrics.get(MONITOR)
-        improved = score is not None and (self.best is None or float(score) < self.best)
-        if score is not None and improved:
+        if score is not None and (self.best is None or float(score) < self.best):
             self.best = float(score)
-        if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
         signum, _ = self._agree(trainer)
@@ -86,10 +83,7 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
-        data = self.data.model_dump()
-        if "root" in data:
-            data["root"] = os.path.abspath(data["root"])
-        checkpoint["data"] = data
+        checkpoint["data"] = self.data.model_dump()
         checkpoint["callbacks"].pop("Timer", None)  # of trainer.max_time, which each command has for itself
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,7 +93,7 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
 
-class AtomicCheckpointIO(CheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the old checkpoint and renames; reads plain values and tensors only.
 
     (Lightning's own writer stages elsewhere and copies, which is not atomic across file systems, #21253.)
@@ -111,6 +105,3 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         # what is resumed has been checked against this version of Lightning; none of its migrations applies
         return read_checkpoint(Path(path)) | {"pytorch-lightning_version": lightning.__version__}
-
-    def remove_checkpoint(self, path: Any) -> None:
-        Path(path).unlink(missing_ok=True)

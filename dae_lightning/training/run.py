@@ -20,14 +20,13 @@ from dae_lightning.errors import CheckpointError, ConfigError, TrainingError, Us
 from dae_lightning.files import remove_partial
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.signals import StopSignal
+from dae_lightning.training.callbacks import ExampleImages, History, TrainingBar, tensorboard_logger
 from dae_lightning.training.checkpoints import Checkpoints
 from dae_lightning.training.ddp import agree, together
-from dae_lightning.training.history import History
 from dae_lightning.training.ranks import Rank
 from dae_lightning.training.report import report
 from dae_lightning.training.resume import check_resumable
 from dae_lightning.training.setup import accelerator_of, device_name, make_data, make_model, make_trainer
-from dae_lightning.training.tensorboard import ExampleImages, make_logger
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,18 @@ def fit(
         model = make_model(settings, data.input_shape)
         if settings.output_bias == "mean_image":
             model.network.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
-        history = History(folder / "metrics.csv" if first else None)
+        history = History(folder / "metrics.csv")
         stop = StopSignal(silent=not first)
         checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
         recorder = LambdaCallback(on_save_checkpoint=lambda *_: record() if first else None)
         callbacks = [history, checkpoints, recorder]
+        if settings.trainer.enable_progress_bar and first:
+            callbacks.append(TrainingBar())
         logger = None
         if isinstance(settings.logger, kinds.TensorBoardLogger) and first:
-            logger = make_logger(folder)
+            logger = tensorboard_logger(folder)
             callbacks.append(ExampleImages(settings.logger, data.test.images, settings.eval_seed))
-        trainer = make_trainer(settings, accelerator, folder, data, callbacks, logger, first)
+        trainer = make_trainer(settings, accelerator, folder, data, callbacks, logger)
         if checkpoint is not None:
             check_resumable(checkpoint, model, data, trainer)
         print(_describe(data, model, device_name(trainer)))

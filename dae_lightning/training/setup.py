@@ -15,7 +15,6 @@ from dae_lightning.errors import TrainingError
 from dae_lightning.training.checkpoints import AtomicCheckpointIO
 from dae_lightning.training.ddp import SameStart, SumOfRanks
 from dae_lightning.training.many_steps import ManySteps
-from dae_lightning.training.progress import TrainingBar
 
 
 def make_data(settings: config.Train) -> ImageDataModule:
@@ -54,17 +53,10 @@ def make_trainer(
     data: ImageDataModule,
     callbacks: list[pl.Callback],
     logger: Logger | None = None,
-    first: bool = True,
 ) -> pl.Trainer:
-    """Lightning's Trainer with the configured flags and what this project does in its own way.
-
-    Of several ranks only the `first` shows a progress bar.
-    """
+    """Lightning's Trainer with the configured flags and what this project does in its own way."""
     flags = settings.trainer.model_dump(exclude_none=True)
     flags.pop("max_steps", None)  # of the model's own steps: ManySteps.max_steps
-    flags["enable_progress_bar"] &= first
-    if flags["enable_progress_bar"]:
-        callbacks = [*callbacks, TrainingBar()]
     # in a batch job of SLURM's that was given more tasks, Lightning would refuse to train without srun
     alone = [LightningEnvironment()] if settings.trainer.strategy is None else []
     ours: dict[str, Any] = {
@@ -73,6 +65,7 @@ def make_trainer(
         "callbacks": callbacks,
         "plugins": [AtomicCheckpointIO(), *alone],
         "default_root_dir": folder,
+        "enable_progress_bar": False,  # Lightning's, which are of one epoch each
         "use_distributed_sampler": False,  # the order of the images is ours
     }
     if settings.trainer.strategy is not None:
