@@ -138,7 +138,7 @@ def ours(data: ImageDataModule, device: str = "cpu", *overrides: str, rival: Ite
             TrainingBar(),
             clock,
         ]
-        trainer = make_trainer(settings, {"gpu": "cuda"}.get(device, device), Path(folder), data, callbacks)
+        trainer = make_trainer(settings, Path(folder), data, callbacks)
         trainer.fit(make_model(settings, (28, 28)), datamodule=data)
     return clock
 

@@ -89,7 +89,7 @@ def fit(measure: Callable[[], float], epochs: int, latent: int, batch_size: int,
             TrainingBar(),
             measured,
         ]
-        trainer = make_trainer(settings, "cpu", Path(folder), data, callbacks)
+        trainer = make_trainer(settings, Path(folder), data, callbacks)
         trainer.fit(make_model(settings, (28, 28)), datamodule=data)
     return measured.values
 

@@ -213,6 +213,25 @@ def test_a_finished_run_goes_on_with_more_epochs(run: Run) -> None:
     assert without_times(whole) == without_times(longer)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "continues"),
+    [
+        ([], "trainer.max_epochs=N with a higher N continues it"),
+        (["trainer.max_epochs=9", "+trainer.max_steps=30"], "trainer.max_steps=N with a higher N continues it"),
+        (["optim=adam_onecycle"], "a one-cycle run cannot be made longer"),
+    ],
+)
+def test_resuming_a_finished_run_says_so_and_how_to_continue(
+    run: Run, capsys: pytest.CaptureFixture[str], overrides: list[str], continues: str
+) -> None:
+    last = run("run", "figures=false", *overrides) / "checkpoints" / "last.ckpt"
+    assert "the run is finished" not in capsys.readouterr().out
+    run("run", "figures=false", *overrides, checkpoint=last)
+    assert f"the run is finished, after 2 epochs and 30 steps: it is only tested again; {continues}\n" in (
+        capsys.readouterr().out
+    )
+
+
 def test_a_checkpoint_of_another_latent_is_not_gone_on_with(run: Run) -> None:
     folder = run("run")
     with pytest.raises(CheckpointError, match="has latent 6, but the settings and data ask for 7"):

@@ -37,9 +37,11 @@ class History(Checkpoint):
         self.rows: list[Row] = []
         self._seconds, self._images = 0.0, 0  # of the epoch so far
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer)  # without the rows after the checkpoint that is resumed
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clock = time.perf_counter()
-        self._write(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -42,7 +42,8 @@ class Checkpoints(Checkpoint):
         # after the last batch comes the epoch's end, with its validation, and saves
         if trainer.is_last_batch:
             return
-        signum, due = self._agree(trainer, self._due(pl_module))
+        # what one rank finds, all do: they stop and save together
+        signum, due = highest(trainer, self.stop.signum or 0, self._due(pl_module))
         if signum or due:
             self._save(trainer, "last.ckpt")
         if signum:
@@ -54,16 +55,9 @@ class Checkpoints(Checkpoint):
             self.best = float(score)
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        signum, _ = self._agree(trainer)
+        (signum,) = highest(trainer, self.stop.signum or 0)
         if signum:
             raise Interrupted(signum)
-
-    def _agree(self, trainer: Trainer, due: bool = False) -> list[int]:
-        """The signal that any rank has received, and whether any finds a checkpoint due: they stop and save together.
-
-        One that comes to a rank meanwhile counts at the next call, for all ranks.
-        """
-        return highest(trainer, self.stop.signum or 0, due)
 
     def _due(self, model: Any) -> bool:
         step = model.batches_seen

@@ -88,7 +88,6 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
                 rdzv_endpoint="127.0.0.1:0",
                 local_addr="127.0.0.1",
                 max_restarts=0,
-                monitor_interval=0.1,
                 start_method="fork",
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
                 # its handler raises an exception wherever Python is, which may be where exceptions are ignored
