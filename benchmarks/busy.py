@@ -63,7 +63,7 @@ def rate(root: str, seconds: float) -> float:
     data, clock = make_data(settings), Clock()
     data.setup()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(settings, "cpu", Path(folder), data, [clock])
+        trainer = make_trainer(settings, Path(folder), data, [clock])
         trainer.fit(make_model(settings, data.input_shape), datamodule=data)
     return float(clock.rate)
 

@@ -37,8 +37,8 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.model.metrics import TASKS
 from dae_lightning.signals import StopSignal
+from dae_lightning.training.callbacks import History, TrainingBar
 from dae_lightning.training.checkpoints import Checkpoints
-from dae_lightning.training.history import History
 from dae_lightning.training.setup import make_model, make_trainer
 
 HELD_OUT, LATENT, SIGMA, EPOCHS = 5_000, 256, 2.0, 3
@@ -116,9 +116,10 @@ def ours(images: ImageDataModule, device: str = "cpu", *overrides: str, rival: I
         callbacks = [
             History(Path(folder, "metrics.csv")),
             Checkpoints(Path(folder), settings.data, settings.checkpoint, StopSignal()),
+            TrainingBar(),
             clock,
         ]
-        trainer = make_trainer(settings, {"gpu": "cuda"}.get(device, device), Path(folder), images, callbacks)
+        trainer = make_trainer(settings, Path(folder), images, callbacks)
         trainer.fit(make_model(settings, (28, 28)), datamodule=images)
     return clock
 

@@ -35,8 +35,8 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.splits import ImageSet, Splits
 from dae_lightning.figures import DENOISING, TRAINING, save_figure
 from dae_lightning.signals import StopSignal
+from dae_lightning.training.callbacks import History, TrainingBar
 from dae_lightning.training.checkpoints import Checkpoints
-from dae_lightning.training.history import History
 from dae_lightning.training.setup import make_model, make_trainer
 
 AXES = {  # key -> values; the others stay at the first experiment of the notebook, on 8,000 images
@@ -86,9 +86,10 @@ def fit(measure: Callable[[], float], epochs: int, latent: int, batch_size: int,
         callbacks = [
             History(Path(folder, "metrics.csv")),
             Checkpoints(Path(folder), settings.data, settings.checkpoint, StopSignal()),
+            TrainingBar(),
             measured,
         ]
-        trainer = make_trainer(settings, "cpu", Path(folder), data, callbacks)
+        trainer = make_trainer(settings, Path(folder), data, callbacks)
         trainer.fit(make_model(settings, (28, 28)), datamodule=data)
     return measured.values
 

@@ -15,19 +15,25 @@ from pathlib import Path
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SPIN = 10_000  # iterations, some 50 microseconds: as fast as the default where it is quiet
-LOOKS = 5  # at what else runs, a hundredth of a second apart
+LOOKS = 3  # at what else runs, 5 ms apart
+
+_SETTLED: list[str] = []
 
 
-def settle(processes: int = 1) -> None:
-    """Set what the user's environment leaves open; to be called before torch is imported.
-
-    `processes` of this machine train together and share its CPUs.
-    """
+def settle() -> None:
+    """Set what the user's environment leaves open; to be called before torch is imported."""
     if not any(name in os.environ for name in WAITING):
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"} if is_busy() else {"GOMP_SPINCOUNT": str(SPIN)}
-    number = max(1, usable_cpus() // processes)
-    if number != _of_affinity() and not any(name in os.environ for name in NUMBER):
-        os.environ["OMP_NUM_THREADS"] = str(number)  # else OpenMP finds the number itself
+    # without a quota OpenMP finds the number itself
+    if not any(name in os.environ for name in NUMBER) and (number := usable_cpus()) < _of_affinity():
+        os.environ["OMP_NUM_THREADS"] = str(number)
+        _SETTLED.append("OMP_NUM_THREADS")
+
+
+def leave_the_number() -> None:
+    """For whoever starts several processes and divides the CPUs among them: a number that was settled here goes."""
+    while _SETTLED:
+        os.environ.pop(_SETTLED.pop(), None)
 
 
 def usable_cpus(groups: Path = Path("/sys/fs/cgroup")) -> int:
@@ -40,7 +46,7 @@ def is_busy() -> bool:
     try:
         running = []
         for look in range(LOOKS):
-            time.sleep(0.01 * (look > 0))
+            time.sleep(0.005 * (look > 0))
             running.append(int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)  # without this one
     except OSError:  # not Linux
         return False

@@ -1,11 +1,15 @@
 """What the tests share: the real configuration, small data in MNIST files, and runs of both."""
 
 import gzip
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: the tests train side by side
+
 import torch
 from hydra import compose, initialize_config_dir
 

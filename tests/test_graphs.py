@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dae_lightning.errors import TrainingError
 from dae_lightning.training import cuda_graphs as graphs
-from dae_lightning.training.history import History
+from dae_lightning.training.callbacks import History
 from dae_lightning.training.many_steps import FusedAdam
 from dae_lightning.training.setup import make_model
 from tests.conftest import Run, Settings

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dae_lightning import config, threads
-from dae_lightning.cli.hydra_app import settings_from_command_line
+from dae_lightning import threads
 
 NAMES = (*threads.WAITING, *threads.NUMBER)
 
@@ -72,32 +71,29 @@ def test_a_busy_machine_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "kind", "arguments"),
-    [
-        ("denoise", config.Denoise, ["checkpoint=a", "images=b", "output=c"]),
-        ("evaluate", config.Evaluate, ["checkpoint=a"]),
-        ("export", config.Export, ["checkpoint=a"]),
-    ],
+    ("command", "arguments"),
+    [("train", ["data=glyphs", "hydra.run.dir={folder}"]), ("evaluate", ["checkpoint={run}", "output={folder}"])],
 )
-def test_the_commands_settle_it_once_their_settings_are_known(
-    command: str, kind: type, arguments: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", [command, *arguments])
-    settings_from_command_line(command, kind)
-    assert any(name in os.environ for name in threads.WAITING)
-
-
-def test_training_settles_it_before_torch_is_imported(tmp_path: Path) -> None:
+def test_a_command_settles_it_before_torch_is_imported(command: str, arguments: list[str], tmp_path: Path) -> None:
     program = f"""
 import os, sys
 class Probe:
     def find_spec(self, name, *_):
         if name == "torch":
-            print(*[name for name in {threads.WAITING} if name in os.environ])
+            print(*[name for name in {threads.WAITING} if name in os.environ], flush=True)
             os._exit(0)
 sys.meta_path.insert(0, Probe())
-sys.argv[1:] = ["data=glyphs", "hydra.run.dir={tmp_path}"]
-from dae_lightning.cli.main import train
-train()
+from dae_lightning.cli.main import {command}
+{command}()
 """
-    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() in threads.WAITING
+    places = {"folder": tmp_path, "run": Path(__file__).parent / "data" / "run_of_0_1"}
+    called = [sys.executable, "-c", program, *(argument.format(**places) for argument in arguments)]
+    assert subprocess.check_output(called, text=True).strip() in threads.WAITING
+
+
+def test_whoever_starts_several_processes_divides_the_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 0)  # fewer than there are
+    threads.settle()
+    assert os.environ["OMP_NUM_THREADS"] == "0"
+    threads.leave_the_number()
+    assert "OMP_NUM_THREADS" not in os.environ

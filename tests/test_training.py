@@ -1,6 +1,7 @@
 """The main job, end to end on small data: what it leaves, that it is determined, that it can be resumed."""
 
 import csv
+import io
 import json
 import logging
 import signal
@@ -18,7 +19,7 @@ from dae_lightning.errors import CheckpointError, ConfigError, TrainingError
 from dae_lightning.model.checkpoint import write_checkpoint
 from dae_lightning.signals import SIGNALS
 from dae_lightning.training import checkpoints
-from dae_lightning.training.history import History
+from dae_lightning.training.callbacks import History
 from dae_lightning.training.run import train
 from dae_lightning.training.setup import make_data
 from tests.conftest import Run, Settings, weights
@@ -212,6 +213,25 @@ def test_a_finished_run_goes_on_with_more_epochs(run: Run) -> None:
     assert without_times(whole) == without_times(longer)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "continues"),
+    [
+        ([], "trainer.max_epochs=N with a higher N continues it"),
+        (["trainer.max_epochs=9", "+trainer.max_steps=30"], "trainer.max_steps=N with a higher N continues it"),
+        (["optim=adam_onecycle"], "a one-cycle run cannot be made longer"),
+    ],
+)
+def test_resuming_a_finished_run_says_so_and_how_to_continue(
+    run: Run, capsys: pytest.CaptureFixture[str], overrides: list[str], continues: str
+) -> None:
+    last = run("run", "figures=false", *overrides) / "checkpoints" / "last.ckpt"
+    assert "the run is finished" not in capsys.readouterr().out
+    run("run", "figures=false", *overrides, checkpoint=last)
+    assert f"the run is finished, after 2 epochs and 30 steps: it is only tested again; {continues}\n" in (
+        capsys.readouterr().out
+    )
+
+
 def test_a_checkpoint_of_another_latent_is_not_gone_on_with(run: Run) -> None:
     folder = run("run")
     with pytest.raises(CheckpointError, match="has latent 6, but the settings and data ask for 7"):
@@ -350,3 +370,20 @@ def test_the_epochs_that_are_announced_are_those_that_max_steps_allows(
     run("run", "figures=false", *limits)
     announced = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert announced == ["1/2", "2/2"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_that_it_validates_and_what_came_of_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    folder = run("run", "figures=false", "trainer.enable_progress_bar=true")
+    shown = terminal.getvalue().split("\r")
+    for epoch, row in enumerate(rows(folder), start=1):
+        assert any(line.startswith(f"epoch {epoch}/2, validation: ") for line in shown)
+        scores = f"loss={row['train/loss']:.4f}, val={row['val/denoising/bce']:.4f}]"
+        assert any(line.startswith(f"epoch {epoch}/2: ") and scores in line for line in shown)
+    assert "100%" in shown[-1]
+    assert scores in shown[-1]

@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dae_lightning import config, plugins, schema
+from dae_lightning import config, plugins, schema, threads
 from dae_lightning.cli import checks
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.run_folders import find_run
@@ -46,6 +46,7 @@ def one_line_errors(kind: type[schema.Settings] | None = None) -> Iterator[None]
     sys.argv[1:] = map(with_paths_quoted, sys.argv[1:])
     try:
         with stopping_at_once(), HELD:
+            threads.settle()
             plugins.load(plugins.named_in(sys.argv[1:]))
             yield
     except Interrupted as stop:

@@ -20,9 +20,10 @@ PACKAGES = ("dae_lightning", "torch", "torchvision", "lightning", "torchmetrics"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per row, under the names of its entries."""
+    """One line per row, under the names of the entries of any row."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_finite(row) for row in rows)
     replace_text(path, text.getvalue())

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dae_lightning import threads
 from dae_lightning.cli.hydra_app import HELD
 from dae_lightning.errors import UserError
 from dae_lightning.files import making
@@ -47,8 +48,10 @@ class Multirun(Callback):
         launcher = config.hydra.launcher
         if "submitit" not in launcher._target_:  # its jobs are not children of this process
             RELAY.listen(*SIGNALS)
-        if (threads := os.environ.get("OMP_NUM_THREADS")) and "joblib" in launcher._target_:
-            os.environ.setdefault("MKL_NUM_THREADS", threads)  # joblib sets it, and torch prefers it to the other
+        if not launcher._target_.endswith(".BasicLauncher"):
+            threads.leave_the_number()
+        if (number := os.environ.get("OMP_NUM_THREADS")) and "joblib" in launcher._target_:
+            os.environ.setdefault("MKL_NUM_THREADS", number)  # joblib sets it, and torch prefers it to the other
         if launcher.get("batch_size") == "auto":  # after skipped jobs joblib would hand out long ones by the dozen
             launcher.batch_size = "1"
 

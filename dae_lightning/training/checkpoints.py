@@ -1,6 +1,5 @@
 """Checkpoints: when they are written, and by whom they are written and read."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dae_lightning import config, kinds
 from dae_lightning.errors import TrainingError
@@ -43,7 +42,8 @@ class Checkpoints(Checkpoint):
         # after the last batch comes the epoch's end, with its validation, and saves
         if trainer.is_last_batch:
             return
-        signum, due = self._agree(trainer, self._due(pl_module))
+        # what one rank finds, all do: they stop and save together
+        signum, due = highest(trainer, self.stop.signum or 0, self._due(pl_module))
         if signum or due:
             self._save(trainer, "last.ckpt")
         if signum:
@@ -51,22 +51,13 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         score = trainer.callback_metrics.get(MONITOR)
-        improved = score is not None and (self.best is None or float(score) < self.best)
-        if score is not None and improved:
+        if score is not None and (self.best is None or float(score) < self.best):
             self.best = float(score)
-        if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        signum, _ = self._agree(trainer)
+        (signum,) = highest(trainer, self.stop.signum or 0)
         if signum:
             raise Interrupted(signum)
-
-    def _agree(self, trainer: Trainer, due: bool = False) -> list[int]:
-        """The signal that any rank has received, and whether any finds a checkpoint due: they stop and save together.
-
-        One that comes to a rank meanwhile counts at the next call, for all ranks.
-        """
-        return highest(trainer, self.stop.signum or 0, due)
 
     def _due(self, model: Any) -> bool:
         step = model.batches_seen
@@ -86,10 +77,7 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained on, so that a checkpoint can be evaluated on it wherever it lies."""
-        data = self.data.model_dump()
-        if "root" in data:
-            data["root"] = os.path.abspath(data["root"])
-        checkpoint["data"] = data
+        checkpoint["data"] = self.data.model_dump()
         checkpoint["callbacks"].pop("Timer", None)  # of trainer.max_time, which each command has for itself
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,7 +87,7 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
 
-class AtomicCheckpointIO(CheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the old checkpoint and renames; reads plain values and tensors only.
 
     (Lightning's own writer stages elsewhere and copies, which is not atomic across file systems, #21253.)
@@ -111,6 +99,3 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         # what is resumed has been checked against this version of Lightning; none of its migrations applies
         return read_checkpoint(Path(path)) | {"pytorch-lightning_version": lightning.__version__}
-
-    def remove_checkpoint(self, path: Any) -> None:
-        Path(path).unlink(missing_ok=True)

@@ -27,39 +27,40 @@ class RecordedStep:
 
     def __init__(self, step: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizer) -> None:
         self._step, self._optimizer = step, optimizer
-        self._graphs: dict[torch.Size, _Graph] = {}
+        self._replays: dict[torch.Size, Callable[[Tensor, Tensor], Tensor]] = {}
 
     def __call__(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        if clean.shape not in self._graphs:
-            self._graphs[clean.shape] = _Graph(self._step, self._optimizer, (noisy, clean))
-        return self._graphs[clean.shape].replay(noisy, clean)
+        if clean.shape not in self._replays:
+            self._replays[clean.shape] = _record(self._step, self._optimizer, noisy, clean)
+        return self._replays[clean.shape](noisy, clean)
 
 
-class _Graph:
-    def __init__(
-        self, step: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizer, batch: tuple[Tensor, Tensor]
-    ) -> None:
-        self._groups = optimizer.param_groups
-        self._batch = [part.clone() for part in batch]
-        self._rates = [torch.tensor(group["lr"], device=batch[0].device) for group in self._groups]
-        self._filled = [group["lr"] for group in self._groups]
+def _record(
+    step: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizer, noisy: Tensor, clean: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """`step` for batches of this size, as a replay."""
+    batch, groups = (noisy.clone(), clean.clone()), optimizer.param_groups
+    filled = [group["lr"] for group in groups]
+    rates = [torch.tensor(rate, device=clean.device) for rate in filled]
 
-        def recorded() -> Tensor:
-            with _rates_from(optimizer, self._rates):
-                return step(*self._batch)
+    def recorded() -> Tensor:
+        with _rates_from(optimizer, rates):
+            return step(*batch)
 
-        with _unchanged(optimizer):
-            self._replay, self._loss = capture(recorded)
+    with _unchanged(optimizer):
+        replay, loss = capture(recorded)
 
-    def replay(self, *batch: Tensor) -> Tensor:
-        for static, part in zip(self._batch, batch, strict=True):
+    def replayed(noisy: Tensor, clean: Tensor) -> Tensor:
+        for static, part in zip(batch, (noisy, clean), strict=True):
             static.copy_(part)
-        for number, group in enumerate(self._groups):
-            if group["lr"] != self._filled[number]:
-                self._filled[number] = group["lr"]
-                self._rates[number].fill_(group["lr"])
-        self._replay()
-        return self._loss.clone()  # the next replay writes there again
+        for number, group in enumerate(groups):
+            if group["lr"] != filled[number]:
+                filled[number] = group["lr"]
+                rates[number].fill_(group["lr"])
+        replay()
+        return loss.clone()  # the next replay writes there again
+
+    return replayed
 
 
 def capture(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 from torch.nn import Parameter
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from dae_lightning.errors import LostRankError, TrainingError
 from dae_lightning.training.ranks import Rank, by_torchrun
@@ -102,14 +103,13 @@ def average(loss: Tensor, parameters: Iterable[Parameter], rows: int, whole: int
     The loss travels with the gradients: one operation for all, and all ranks stop where it is not finite.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([part.detach().flatten() for part in (*gradients, loss)])
+    flat = parameters_to_vector([*gradients, loss.detach()])
     if rows:
         flat *= rows / whole
     else:
         flat.zero_()  # the mean of nothing is nan
     distributed.all_reduce(flat)
-    for gradient, total in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(total.view_as(gradient))
+    vector_to_parameters(flat, gradients)
     return flat[-1]
 
 
@@ -123,14 +123,12 @@ def highest(trainer: Trainer, *values: int) -> list[int]:
     return all_values
 
 
-class SameStart(Callback):
-    """Checks that the ranks, on whatever machines, start from the same weights and images."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loader = trainer.train_dataloader
-        digest = 0
-        for tensor in (*pl_module.parameters(), loader.images):  # type: ignore[union-attr]
-            digest = zlib.crc32(tensor.detach().cpu().numpy(), digest)
-        most, least = highest(trainer, digest, -digest)
-        if most != -least:
-            raise TrainingError("the ranks do not start from the same images and weights: do they read the same files?")
+def check_same_start(trainer: Trainer) -> None:
+    """Raises TrainingError unless the ranks, on whatever machines, have the same weights and training images."""
+    loader: Any = trainer.train_dataloader
+    digest = 0
+    for tensor in (*trainer.lightning_module.parameters(), loader.images):
+        digest = zlib.crc32(tensor.detach().cpu().numpy(), digest)
+    most, least = highest(trainer, digest, -digest)
+    if most != -least:
+        raise TrainingError("the ranks do not start from the same images and weights: do they read the same files?")

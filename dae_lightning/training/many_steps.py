@@ -1,7 +1,7 @@
 """The model's training steps, many to one Lightning step, to amortise what Lightning does around each of them."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Adam
 from torch.optim.adam import adam
 from torch.optim.lr_scheduler import OneCycleLR
-from torchmetrics import Metric
+from torchmetrics import MeanMetric
 
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import as_float
@@ -18,7 +18,7 @@ from dae_lightning.errors import CheckpointError, TrainingError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.image_checks import check_clean
 from dae_lightning.training.cuda_graphs import RecordedStep
-from dae_lightning.training.ddp import average, share
+from dae_lightning.training.ddp import average, check_same_start, share
 from dae_lightning.training.ranks import Rank
 
 
@@ -62,23 +62,6 @@ class FusedAdam(Adam):
                 parameter.grad = None
 
 
-class Latest(Metric):
-    """The value that it was given last: Lightning's own mean would start again when a training is resumed."""
-
-    full_state_update = False
-    value: Tensor
-
-    def __init__(self) -> None:
-        super().__init__(sync_on_compute=False)  # every rank has the loss of the whole batch
-        self.add_state("value", torch.tensor(math.nan))
-
-    def update(self, value: float) -> None:
-        self.value = torch.full_like(self.value, value)
-
-    def compute(self) -> Tensor:
-        return self.value
-
-
 class ManySteps(DenoisingAutoencoder):
     """A DenoisingAutoencoder that takes an optimiser step per batch of a chunk, under manual optimisation.
 
@@ -95,9 +78,8 @@ class ManySteps(DenoisingAutoencoder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.automatic_optimization = False
-        self._rank = Rank()
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
-        self._logged_loss = Latest()
+        self._logged_loss = MeanMetric(sync_on_compute=False)  # every rank has the loss of the whole batch
         self._recorded: RecordedStep | None = None
         self._noisy_val: dict[int, Tensor] = {}
 
@@ -106,13 +88,11 @@ class ManySteps(DenoisingAutoencoder):
 
         Bytes become floats here, batch by batch. They are checked in the first Lightning step of an epoch only.
         """
-        # torch's own optimiser: Lightning's wrappers around backward() and step() take a tenth of a step's time
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
         schedule: Any = self.lr_schedulers()
         if batch_idx == 0:
             for images in batches:
                 check_clean(self.images_of(as_float(images)))
-        take_step, first_step, losses = self._take_step(optimizer), self.batches_seen, []
+        take_step, first_step, losses = self._recorded or self._take_step, self.batches_seen, []
         for images in batches[: self.steps_left()]:
             clean = as_float(images)
             losses.append(take_step(self.noise.corrupt(clean, self.noise_generator()), clean))
@@ -125,34 +105,24 @@ class ManySteps(DenoisingAutoencoder):
         """Until `max_steps`; None without such a limit."""
         return None if self.max_steps is None else max(0, self.max_steps - self.batches_seen)
 
-    def _take_step(self, optimizer: Any) -> Callable[[Tensor, Tensor], Tensor]:
-        """The function that takes a step, the same one for the whole fit: this one, or its recording."""
-
-        def step(noisy: Tensor, clean: Tensor) -> Tensor:
-            loss = self.loss(self.share(noisy), self.share(clean))
-            loss.backward()
-            if self._rank.size > 1:  # gradients and loss of the whole batch
-                loss = average(loss, self.parameters(), len(self.share(clean)), len(clean))
-            # on a GPU reading every loss would wait for every step: see _account
-            if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
-                raise self._divergence(value, self.batches_seen - 1)
-            if isinstance(optimizer, FusedAdam):
-                optimizer.update()
-            else:
-                optimizer.step()
-                optimizer.zero_grad()
-            return loss.detach()
-
-        replay = self.cuda_graph and self.device.type == "cuda" and self._rank.size == 1
-        if not replay or torch.is_anomaly_enabled():  # which reads every value, and so waits
-            return step
-        if self._recorded is None:
-            self._recorded = RecordedStep(step, optimizer)
-        return self._recorded
-
-    def share(self, images: Tensor) -> Tensor:
-        """This process's rows of a batch: all, unless several train together."""
-        return images if self._rank.size == 1 else share(images, self._rank)
+    def _take_step(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """One optimiser step; its loss."""
+        mine = share(clean, self._rank)
+        loss = self.loss(share(noisy, self._rank), mine)
+        loss.backward()
+        if self._rank.size > 1:  # gradients and loss of the whole batch
+            loss = average(loss, self.parameters(), len(mine), len(clean))
+        # on a GPU reading every loss would wait for every step: see _account
+        if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
+            raise self._divergence(value, self.batches_seen - 1)
+        # torch's own optimiser: Lightning's wrappers around backward() and step() take a tenth of a step's time
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, FusedAdam):
+            optimizer.update()
+        else:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss.detach()
 
     def _account(self, losses: Tensor, first_step: int, sizes: list[int]) -> Tensor:
         """Add the losses of batches of these sizes to the epoch's; their mean over the images is returned."""
@@ -165,6 +135,8 @@ class ManySteps(DenoisingAutoencoder):
         total = math.fsum(size * loss for size, loss in zip(sizes, values, strict=True))
         self._epoch_loss += total
         self._epoch_images += sum(sizes)
+        # the mean of this value alone: one over Lightning's steps would start again when a training is resumed
+        self._logged_loss.reset()
         self._logged_loss.update(self._epoch_loss / self._epoch_images)
         self.log("train/loss", self._logged_loss, on_step=False, on_epoch=True)
         return losses.new_tensor(total / sum(sizes))
@@ -174,17 +146,13 @@ class ManySteps(DenoisingAutoencoder):
         return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
 
     def on_train_epoch_end(self) -> None:
-        self.log_step()
+        self.log("step", float(self.batches_seen))  # a logger's x axis; Lightning would count its own steps
         self._epoch_loss, self._epoch_images = 0.0, 0
-
-    def log_step(self) -> None:
-        """A logger's x axis counts optimiser steps; Lightning would count its own."""
-        self.log("step", float(self.batches_seen))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         if not isinstance(self.trainer.val_dataloaders, ChunkLoader):  # others give no indices, and may shuffle
             return super().validation_step(batch, batch_idx)
-        clean, indices = map(self.share, batch)
+        clean, indices = (share(part, self._rank) for part in batch)
         # the draw is the same in every epoch, and making it takes as long as the rest of the validation
         if batch_idx not in self._noisy_val:
             self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
@@ -193,7 +161,7 @@ class ManySteps(DenoisingAutoencoder):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
-            self.log_step()
+            self.log("step", float(self.batches_seen))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -204,29 +172,26 @@ class ManySteps(DenoisingAutoencoder):
         self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
 
     def setup(self, stage: str) -> None:
+        self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
+        self._recorded = None  # it belongs to one fit's optimiser and to where the weights lie
         self._noisy_val.clear()  # another fit may come with other images
 
-    def on_fit_start(self) -> None:
-        self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
-
-    def on_fit_end(self) -> None:
-        self._rank = Rank()  # whoever tests this model does so alone
-
     def on_train_start(self) -> None:
-        self._recorded = None
-        schedule = self.lr_schedulers()
+        (optimizer,), schedule = self.trainer.optimizers, self.lr_schedulers()
         if schedule is None:  # a checkpoint has restored the earlier rate; what the command says counts
-            for group in self.trainer.optimizers[0].param_groups:
+            for group in optimizer.param_groups:
                 group |= {"lr": self.optim.lr, "betas": self.optim.betas, "eps": self.optim.eps}
         if isinstance(schedule, OneCycleLR) and schedule.total_steps != (steps := self.total_steps()):
             raise CheckpointError(
                 f"the rate was planned for {schedule.total_steps} optimiser steps, not {steps}: "
                 f"a one-cycle run cannot be made longer or shorter"
             )
+        if self._rank.size > 1:
+            check_same_start(self.trainer)
+        elif self.cuda_graph and self.device.type == "cuda" and not torch.is_anomaly_enabled():
+            # (detecting anomalies reads every value, and so waits: it cannot be recorded)
+            self._recorded = RecordedStep(self._take_step, optimizer)
         self.trainer.should_stop |= self.steps_left() == 0
-
-    def on_train_end(self) -> None:
-        self._recorded = None  # it belongs to this fit's optimiser and to where the weights lie
 
     def total_steps(self) -> int:
         epochs = self.trainer.estimated_stepping_batches and max(self.trainer.max_epochs or 1, 1)  # loads the data

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NamedTuple
 
-from dae_lightning import errors
+from dae_lightning import errors, threads
 from dae_lightning.errors import ConfigError, LostRankError, TrainingError, UserError
 from dae_lightning.signals import SIGNALS, Interrupted, end_by_the_next, handle, stop_at_once
 
@@ -63,6 +63,7 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     # Lightning too reads the variable, and would set another number if it were not there
+    threads.leave_the_number()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // size)))
     told: list[int] = []
 
@@ -88,7 +89,6 @@ def launch(size: int, task: Callable[..., float], *args: object) -> float:
                 rdzv_endpoint="127.0.0.1:0",
                 local_addr="127.0.0.1",
                 max_restarts=0,
-                monitor_interval=0.1,
                 start_method="fork",
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
                 # its handler raises an exception wherever Python is, which may be where exceptions are ignored

@@ -13,21 +13,14 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
 from dae_lightning.training.checkpoints import AtomicCheckpointIO
-from dae_lightning.training.ddp import SameStart, SumOfRanks
+from dae_lightning.training.ddp import SumOfRanks
 from dae_lightning.training.many_steps import ManySteps
-from dae_lightning.training.progress import TrainingBar
 
 
 def make_data(settings: config.Train) -> ImageDataModule:
     """The images that the configuration asks for; nothing is read yet."""
-    return ImageDataModule(
-        make_source(settings.data),
-        settings.batch_size,
-        settings.steps_per_execution,
-        settings.data.val_size,
-        settings.seed,
-        settings.data.seed,
-    )
+    data, steps = settings.data, settings.steps_per_execution
+    return ImageDataModule(make_source(data), settings.batch_size, steps, data.val_size, settings.seed, data.seed)
 
 
 def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManySteps:
@@ -49,34 +42,27 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManyStep
 
 def make_trainer(
     settings: config.Train,
-    accelerator: str,
     folder: Path,
     data: ImageDataModule,
     callbacks: list[pl.Callback],
     logger: Logger | None = None,
-    first: bool = True,
 ) -> pl.Trainer:
-    """Lightning's Trainer with the configured flags and what this project does in its own way.
-
-    Of several ranks only the `first` shows a progress bar.
-    """
+    """Lightning's Trainer with the configured flags and what this project does in its own way."""
     flags = settings.trainer.model_dump(exclude_none=True)
     flags.pop("max_steps", None)  # of the model's own steps: ManySteps.max_steps
-    flags["enable_progress_bar"] &= first
-    if flags["enable_progress_bar"]:
-        callbacks = [*callbacks, TrainingBar()]
-    # in a batch job of SLURM's that was given more tasks, Lightning would refuse to train without srun
-    alone = [LightningEnvironment()] if settings.trainer.strategy is None else []
     ours: dict[str, Any] = {
-        "accelerator": accelerator,
+        "accelerator": accelerator_of(settings),
         "logger": logger or False,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpointIO(), *alone],
+        "plugins": [AtomicCheckpointIO()],
         "default_root_dir": folder,
+        "enable_progress_bar": False,  # Lightning's, which are of one epoch each
         "use_distributed_sampler": False,  # the order of the images is ours
     }
     if settings.trainer.strategy is not None:
-        ours |= {"strategy": SumOfRanks(), "callbacks": [*callbacks, SameStart()]}
+        ours["strategy"] = SumOfRanks()
+    else:  # in a batch job of SLURM's that was given more tasks, Lightning would refuse to train without srun
+        ours["plugins"].append(LightningEnvironment())
     if not len(data.val.images):
         ours["limit_val_batches"] = 0
     defaults = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}

@@ -1,0 +1,173 @@
+"""What is recorded, shown and drawn while a model trains: metrics.csv, the progress bar, examples in TensorBoard."""
+
+import math
+import sys
+import time
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from dae_lightning import kinds
+from dae_lightning.errors import ConfigError
+from dae_lightning.evaluation.report import write_csv
+from dae_lightning.figures import Examples, print_png
+
+Row = dict[str, float]
+
+
+class History(Checkpoint):
+    """One row an epoch: epoch (from 1), step, lr, train/loss, val/*, seconds, images_per_second.
+
+    The checkpoint holds the rows, so a resumed run continues with exactly those of its finished epochs; metrics.csv is
+    rewritten as a whole after every epoch. (A subclass of Lightning's Checkpoint: those are called last, when the
+    epoch's metrics are complete. It has to come before the callback that saves.)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self._seconds, self._images = 0.0, 0  # of the epoch so far
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer)  # without the rows after the checkpoint that is resumed
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += sum(map(len, batch))
+        self._tick()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tick()
+        model: Any = pl_module
+        epoch, rate = trainer.current_epoch + 1, trainer.optimizers[0].param_groups[0]["lr"]
+        row: Row = {"epoch": epoch, "step": model.batches_seen, "lr": rate}
+        validated = epoch % (trainer.check_val_every_n_epoch or 1) == 0
+        for name, value in sorted(trainer.callback_metrics.items()):
+            # "step" is there already, and Lightning keeps the validation of an earlier epoch
+            if name != "step" and (validated or not name.startswith("val/")):
+                row[name] = float(value)
+        row |= {"seconds": self._seconds, "images_per_second": self._images / self._seconds}
+        self.rows.append(row)
+        self._seconds, self._images = 0.0, 0
+        self._write(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self._seconds, "images": self._images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+        self._seconds, self._images = state_dict["seconds"], state_dict["images"]
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._seconds, self._clock = self._seconds + now - self._clock, now
+
+    def _write(self, trainer: Trainer) -> None:
+        if self.rows and trainer.is_global_zero:
+            write_csv(self.path, self.rows)
+
+
+SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")
+
+
+class TrainingBar(Callback):
+    """One bar for the whole training of a ManySteps, or a line an epoch where stderr is no terminal.
+
+    It shows the epoch, the time left, images/s, the loss and the last validation's BCE.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._values: dict[str, str] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loader: Any = trainer.train_dataloader
+        model: Any = pl_module
+        chunks = int(trainer.num_training_batches)
+        begin = trainer.current_epoch + loader.seen(trainer.current_epoch) / chunks  # in epochs
+        end = float(trainer.max_epochs or 0)
+        if (left := model.steps_left()) is not None:
+            end = min(end, round(begin + left / loader.batches_in(chunks), 6))
+        self._epochs = math.ceil(end)
+        images = round((end - begin) * min(chunks * loader.chunk_size, len(loader.images)))
+        # disable=None: no bar where stderr is not a terminal
+        self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
+        self._bar.set_description(self._epoch(trainer), refresh=False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.set_description(self._epoch(trainer), refresh=False)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar.update(sum(map(len, batch))):  # it was drawn: reading the loss waits for the device
+            self._values["loss"] = f"{outputs['loss'].item():.4f}"
+            self._bar.set_postfix(self._values, refresh=False)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._bar.set_description(f"{self._epoch(trainer)}, validation")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        shown = {name: f"{float(metrics[name]):.4f}" for name in SHOWN if name in metrics}
+        if self._bar.disable:
+            print(self._epoch(trainer), *map(" ".join, shown.items()), sep="  ", file=sys.stderr)
+            return
+        self._values["loss"] = shown["train/loss"]
+        if "val/denoising/bce" in shown:
+            self._values["val"] = shown["val/denoising/bce"]
+        self._bar.set_description(self._epoch(trainer), refresh=False)
+        self._bar.set_postfix(self._values)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _epoch(self, trainer: Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{self._epochs}"
+
+
+def tensorboard_logger(folder: Path) -> TensorBoardLogger:
+    """Event files in `folder`/tensorboard.
+
+    Raises:
+        ConfigError: tensorboard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise ConfigError("logger=tensorboard: tensorboard is not installed; pip install 'dae_lightning[tensorboard]'")
+    return TensorBoardLogger(str(folder), name="tensorboard", version="", default_hp_metric=False)
+
+
+class ExampleImages(Callback):
+    """The examples of the test set as a picture in TensorBoard, every `every_n_epochs` epochs."""
+
+    def __init__(self, settings: kinds.TensorBoardLogger, images: Tensor, seed: int) -> None:
+        self.every_n_epochs = settings.every_n_epochs
+        self.examples = Examples.choose(images, settings.examples, seed)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model: Any = pl_module
+        logger: Any = trainer.logger
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs == 0:
+            file = BytesIO()
+            print_png(self.examples.figure(model, f"test images, epoch {epoch}"), file)
+            picture = np.asarray(Image.open(file).convert("RGB"))
+            logger.experiment.add_image("test_examples", picture, model.batches_seen, dataformats="HWC")
