@@ -23,6 +23,7 @@ class GaussianNoise(NoiseKind):
     kind: Literal["gaussian"]
     mean: Finite
     sigma: NonNegative
+    clip: bool = False
 
 
 class GaussianRange(NoiseKind):
@@ -30,6 +31,7 @@ class GaussianRange(NoiseKind):
     mean: Finite
     low: Positive
     high: Positive
+    clip: bool = False
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -54,6 +56,11 @@ class NetworkKind(Kind):
 
 class DenseNetwork(NetworkKind):
     kind: Literal["dense"]
+    input_scale: Positive = 1.0
+
+
+class SigmaAwareNetwork(NetworkKind):
+    kind: Literal["sigma_aware"]
     input_scale: Positive = 1.0
 
 

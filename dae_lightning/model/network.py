@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,17 @@ from torch.nn import functional as F
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
 from dae_lightning.model.metrics import BCE_CLIP
+from dae_lightning.model.noise_level import estimate_sigma
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator
 from dae_lightning.schema import register
 
 NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
+# of a network that is told sigma
+DATA_STD = 0.35  # of the pixels of clean images, about
+SIGMAS = (0.01, 100.0)  # others are taken for the nearest of these
+HIDDEN = 64
+INITIAL_GATE = -4.0  # at first the output holds 2 % of the input
 
 
 class Network(Part):
@@ -25,6 +32,7 @@ class Network(Part):
     """
 
     group = "network"
+    takes_sigma: ClassVar[bool] = False  # whether `network(noisy, sigma)` can be told how noisy its input is
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape)."""
@@ -91,3 +99,56 @@ class DenseNetwork(Network):
     def start_at(self, mean_image: Tensor) -> None:
         # Adam would need thousands of steps to move the bias to where pixels that are always black want it
         self.decoder.bias.copy_(mean_image.flatten().clamp(1e-3, 1 - 1e-3).logit())
+
+
+@register("network", "sigma_aware")
+class SigmaAwareNetwork(DenseNetwork):
+    """One dense layer each way, as in the notebook, but scaled, shifted and gated by the sigma of the noise.
+
+    With y a noisy image, s its sigma, and gain, shift and gate a small function of log s with one hidden layer:
+
+        code   = (1 + gain) * LeakyReLU(W y / sqrt(s^2 + DATA_STD^2) + b) + shift
+        image  = sigmoid(V code + c)
+        output = w clip(y) + (1 - w) image,  w = sigmoid(gate)
+
+    The code's scale and shift are FiLM (Perez et al. 2018); input scaling and skip are those of Karras et al. 2022
+    (EDM). Where nobody tells it, sigma is estimated from the image, in training as in use: `noise_level.py`.
+    Of images (H, W) or (C, H, W) only; `input_scale` multiplies the encoder's input, as in a dense network.
+    """
+
+    kind = "sigma_aware"
+    takes_sigma = True
+
+    def __init__(self, input_shape: Sequence[int], latent: int, input_scale: float = 1.0, seed: int = 0) -> None:
+        if len(input_shape) not in (2, 3) or min(input_shape[-2:]) < 2:
+            remedy = "sigma is estimated from images (H, W) or (C, H, W); network=dense takes others"
+            raise ConfigError(f"network=sigma_aware: input_shape={tuple(input_shape)}: {remedy}")
+        super().__init__(input_shape, latent, input_scale, seed)
+        self.sizes = [latent, latent, 1]
+        self.level = nn.Linear(1, HIDDEN)
+        self.condition = nn.Linear(HIDDEN, sum(self.sizes))
+        nn.init.uniform_(self.level.weight, -1, 1, generator=generator(seed, "weights", "level"))
+        nn.init.uniform_(self.level.bias, -3, 3, generator=generator(seed, "biases", "level"))  # the range of log s
+        nn.init.zeros_(self.condition.weight)  # at first a dense network
+        nn.init.zeros_(self.condition.bias)
+        nn.init.constant_(self.condition.bias[-1:], INITIAL_GATE)
+
+    def encode(self, images: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        return self._encode(images, sigma)[0]
+
+    def _encode(self, noisy: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Codes (B, latent), and the share (B, 1) that the input has in the output."""
+        sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
+        sigma = sigma.clamp(*SIGMAS).expand(len(noisy))[:, None]  # (B, 1)
+        gain, shift, gate = self.condition(F.silu(self.level(sigma.log()))).split(self.sizes, 1)
+        pixels = noisy.flatten(1) * (self.input_scale / (sigma.square() + DATA_STD**2).sqrt())
+        codes = (1 + gain) * F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE) + shift
+        return codes, torch.sigmoid(gate.to(noisy.dtype))
+
+    def forward(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        codes, share = self._encode(noisy, sigma)
+        image = torch.sigmoid(self.decode_logits(codes).to(noisy.dtype))  # bfloat16 under autocast
+        return image.lerp(noisy.clamp(0, 1), share.view(-1, *[1] * len(self.input_shape)))
+
+    def logits(self, noisy: Tensor) -> Tensor:
+        return Network.logits(self, noisy)  # no sigmoid ends the mixture

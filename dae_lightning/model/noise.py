@@ -4,7 +4,7 @@ Source: Vincent et al., Stacked Denoising Autoencoders, JMLR 11 (2010), section 
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class Noise(Part):
 
     group = "noise"
     level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
-    in_range: ClassVar[bool] = False  # whether what it makes of images in [0, 1] lies there too
+    in_range: bool = False  # whether what it makes of images in [0, 1] lies there too
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`clean` (B, *input_shape) corrupted, in training and evaluation mode alike; same shape and dtype.
@@ -38,8 +38,8 @@ class Noise(Part):
 
     def title(self) -> str:
         """As in "gaussian noise, mean 0, sigma 2"."""
-        values = (f", {name} {getattr(self, name):g}" for name in self._parameter_names)
-        return f"{self.kind.replace('_', ' ')} noise{''.join(values)}"
+        kind, *values = (value if name == "kind" else f"{name} {value:g}" for name, value in self.settings().items())
+        return ", ".join((f"{kind.replace('_', ' ')} noise", *values))
 
     def at(self, level: float) -> "Noise":
         """This process at another level; itself, where it has none."""
@@ -54,50 +54,69 @@ class Noise(Part):
         return (1.0,) if self.level is None else (float(getattr(self, self.level)),)
 
 
+class ClippableNoise(Noise):
+    """Gaussian noise of any kind; with `clip` as 8-bit pictures hold it: clipped to [0, 1] and rounded to bytes."""
+
+    level = "sigma"
+    mean: float
+    clip: bool
+
+    def __init__(self, **parameters: float) -> None:
+        super().__init__(**parameters)
+        self.in_range = self.clip
+
+    def settings(self) -> dict[str, Any]:
+        """Without `clip` where it is false: so they are in the checkpoints of earlier versions."""
+        return {name: value for name, value in super().settings().items() if value is not False}
+
+    def title(self) -> str:
+        return super().title().replace("clip 1", "clipped to bytes")
+
+    def stored(self, noisy: Tensor) -> Tensor:
+        """`noisy` as the process leaves it."""
+        return noisy.clamp(0, 1).mul(255).round().div(255) if self.clip else noisy
+
+
 @register("noise", "gaussian")
-class GaussianNoise(Noise):
-    """clean + N(mean, sigma^2) per pixel, not clipped.
+class GaussianNoise(ClippableNoise):
+    """clean + N(mean, sigma^2) per pixel, not clipped unless `clip` is true.
 
     `mean` and `sigma` >= 0, in the order of torch.normal, are in units of the [0, 1] pixel range. The defaults are
     those of the notebook's layer; its experiments use sigma 2 and 6.
     """
 
     kind = "gaussian"
-    level = "sigma"
-    mean: float
     sigma: float
 
-    def __init__(self, mean: float = 0.0, sigma: float = 1.0) -> None:
-        super().__init__(mean=mean, sigma=sigma)
+    def __init__(self, mean: float = 0.0, sigma: float = 1.0, clip: bool = False) -> None:
+        super().__init__(mean=mean, sigma=sigma, clip=clip)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator)
+        return self.stored(clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator))
 
 
 @register("noise", "gaussian_range")
-class GaussianRange(Noise):
-    """clean + N(mean, sigma^2) per pixel, not clipped, one sigma per image: the noise of blind denoising.
+class GaussianRange(ClippableNoise):
+    """clean + N(mean, sigma^2) per pixel, one sigma per image: the noise of blind denoising.
 
     sigma is log-uniform on [low, high], 0 < low <= high, so no scale is more likely than another; the model is
-    never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units as above.
+    never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units and `clip` as above.
     """
 
     kind = "gaussian_range"
-    level = "sigma"
-    mean: float
     low: float
     high: float
 
-    def __init__(self, mean: float, low: float, high: float) -> None:
-        super().__init__(mean=mean, low=low, high=high)
+    def __init__(self, mean: float, low: float, high: float, clip: bool = False) -> None:
+        super().__init__(mean=mean, low=low, high=high, clip=clip)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         log_sigma = clean.new_empty(len(clean), *[1] * (clean.dim() - 1))  # (B, 1, ..., 1)
         sigma = log_sigma.uniform_(math.log(self.low), math.log(self.high), generator=generator).exp_()
-        return clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator)
+        return self.stored(clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator))
 
     def at(self, level: float) -> Noise:
-        return GaussianNoise(self.mean, level)
+        return GaussianNoise(self.mean, level, self.clip)
 
     def levels(self) -> tuple[float, ...]:
         return self.low, self.high

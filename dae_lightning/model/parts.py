@@ -45,4 +45,4 @@ class Part(nn.Module):
         return {"kind": self.kind} | {name: getattr(self, name) for name in self._parameter_names}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self._parameter_names)
+        return ", ".join(f"{name}={value}" for name, value in self.settings().items() if name != "kind")

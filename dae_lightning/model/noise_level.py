@@ -1,0 +1,50 @@
+"""How noisy images are, by their own testimony: the standard deviation of Gaussian noise in each."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+NORMAL_MEDIAN = 0.6745  # of |N(0, 1)|
+# (sigma, what the details say) of a picture whose pixels are clipped to [0, 1]: half of it black, half every grey alike
+CLIPPED = (
+    *((0.0, 0.0), (0.1, 0.0695), (0.25, 0.1636), (0.5, 0.2956), (0.75, 0.3806), (1.0, 0.4331)),
+    *((1.5, 0.5023), (2.0, 0.5529), (3.0, 0.6423), (4.0, 0.7266)),
+)
+
+
+@torch.no_grad()
+def estimate_sigma(images: Tensor) -> Tensor:
+    """Sigma of the noise in each of `images` (B, H, W) or (B, C, H, W), H and W at least 2: (B,), before any clipping.
+
+    The median size of the diagonal details of overlapping blocks of 2 x 2 pixels, over that of standard normal ones
+    (Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994). The mean of the noise does not matter.
+    What detail an image has of its own is taken for noise too, which counts where sigma is below 0.2.
+
+    An image that lies in [0, 1] is taken for a clipped one, as 8-bit pictures are: clipping leaves of strong noise only
+    part of its details, and the true sigma is looked up in `CLIPPED`, up to 4. Bias and spread: docs/any_sigma.md.
+    """
+    top, bottom = images[..., :-1, :], images[..., 1:, :]
+    rows = top - bottom
+    details = (rows[..., :-1] - rows[..., 1:]) / 2  # of N(0, sigma^2) per pixel, N(0, sigma^2)
+    sigma = _median(details.abs().flatten(1)) / NORMAL_MEDIAN
+    pixels = images.flatten(1)
+    clipped = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
+    return torch.where(clipped, before_clipping(sigma), sigma)
+
+
+def before_clipping(sigma: Tensor) -> Tensor:
+    """Sigma before the noise was clipped, from what the details of clipped pictures say: CLIPPED, interpolated."""
+    # a sum of ramps, since tables would have to be copied to a GPU, which no CUDA graph can record
+    ramps = [
+        (sigma - said).clamp(0, said_next - said) * ((true_next - true) / (said_next - said))
+        for (true, said), (true_next, said_next) in pairwise(CLIPPED)
+    ]
+    return torch.stack(ramps).sum(0)
+
+
+def _median(values: Tensor) -> Tensor:
+    """The (lower) median of (B, N), (B,)."""
+    if values.is_cuda or torch.compiler.is_exporting():  # ONNX has no median, and CUDA's is not deterministic
+        return values.sort(1).values[:, (values.shape[1] - 1) // 2]
+    return values.median(1).values  # in a third of the time
