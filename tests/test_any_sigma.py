@@ -1,17 +1,30 @@
 """One model for every noise level: sigma by estimate, the network that uses it, and noise as pictures hold it."""
 
+import csv
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
 from torch import Tensor
 
-from dae_lightning import DenoisingAutoencoder, GaussianNoise, GaussianRange
+from dae_lightning import Denoiser, DenoisingAutoencoder, GaussianNoise, GaussianRange, config
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.cli.run_folders import find_checkpoint
 from dae_lightning.data.glyphs import Glyphs
 from dae_lightning.errors import ConfigError
+from dae_lightning.evaluation.estimators import Unsuited
+from dae_lightning.evaluation.evaluate import evaluate
+from dae_lightning.evaluation.methods import METHODS
+from dae_lightning.inference import denoiser as inference
+from dae_lightning.inference import export, files
 from dae_lightning.model.metrics import bce
 from dae_lightning.model.noise_level import CLIPPED, NORMAL_MEDIAN, estimate_sigma
-from dae_lightning.randomness import generator
+from dae_lightning.randomness import derive, generator
+from dae_lightning.sweeps.jobs import differing
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.conftest import Run, weights
 
@@ -159,6 +172,123 @@ def test_clipped_noise_is_what_bytes_can_hold(noise: GaussianNoise | GaussianRan
     assert "clip" not in unclipped.settings()  # as in the checkpoints of earlier versions
     assert noise.at(0.5).settings() == GaussianNoise(0.0, 0.5, clip=True).settings()
     assert noise.title().endswith(", clipped to bytes")
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Denoiser:
+    """As in use, and saved as any_sigma.ckpt."""
+    model = trained(aware())
+    torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "any_sigma.ckpt")
+    return Denoiser(model, "cpu")
+
+
+def test_a_denoiser_is_told_one_sigma_or_one_for_each_image(network: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, levels = network.corrupt(IMAGES, sigma=[0.1, 0.2, 0.5, 1, 2, 4], seed=3), np.array([0.1, 0.2, 0.5, 1, 2, 4])
+    for place, level in enumerate(levels):
+        assert torch.equal(noisy[place], network.corrupt(IMAGES, sigma=level, seed=3)[place])
+        torch.testing.assert_close(network(noisy, sigma=levels)[place], network(noisy[place], sigma=level))
+    torch.testing.assert_close(network(list(noisy), sigma=levels), list(network(noisy, sigma=levels)))
+    torch.testing.assert_close(network(noisy), network(noisy, sigma=estimate_sigma(noisy)))
+    whole = network(noisy, sigma=levels)
+    monkeypatch.setattr(inference, "BATCH_PIXELS", 240)  # two images at a time
+    torch.testing.assert_close(network(noisy, sigma=levels), whole)
+
+
+def test_a_sigma_that_makes_no_sense_is_refused_in_one_line(network: Denoiser) -> None:
+    for wrong in ([0.1, 0.2], [0.1] * 5 + [-1.0], [0.1] * 5 + [float("nan")]):
+        for method in (network, network.corrupt):
+            with pytest.raises(ConfigError, match=r"^sigma of shape .*: must be one number for each of the 6 images"):
+                method(IMAGES, sigma=wrong)
+    with pytest.raises(ConfigError, match=r"^sigma=-1: must be at least 0$"):
+        network(IMAGES, sigma=-1)
+    dense = Denoiser(DenoisingAutoencoder((12, 10), 5, NOISE), "cpu")
+    with pytest.raises(ConfigError, match=r"^sigma=0.5: network=dense cannot use it; leave it out$"):
+        dense(IMAGES, sigma=0.5)
+
+
+def test_files_are_denoised_by_the_sigma_told_or_estimated_and_that_is_printed(
+    network: Denoiser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = Glyphs(1, 1, 0).load().train.images[0, 8:20, 9:19]
+    picture = as_bytes(GaussianNoise(0.0, 0.5, clip=True).corrupt(clean[None] / 255, generator(12)))[0]
+    Image.fromarray(picture.numpy()).save(tmp_path / "a.png")
+
+    def denoised(checkpoint: str = "any_sigma.ckpt", **changes: Any) -> str:
+        asked = {"checkpoint": str(tmp_path / checkpoint), "images": str(tmp_path / "a.png"), "seed": 0}
+        asked |= {"output": str(tmp_path / "out"), "resize": False, "corrupt": False, "sigma": None, "device": "cpu"}
+        settings = config.Denoise(**asked | changes)
+        files.denoise(settings, Path(settings.checkpoint), files.find_images(settings.images, settings.output))
+        return capsys.readouterr().out
+
+    def result() -> Tensor:
+        return torch.from_numpy(np.array(Image.open(tmp_path / "out" / "a.png")))
+
+    sigma = estimate_sigma(picture[None] / 255).item()
+    assert f"note: sigma of the noise is about {sigma:.2g}: {tmp_path / 'a.png'}" in denoised()
+    assert torch.equal(result(), network(picture))
+    assert "sigma of the noise" not in denoised(sigma=2.0)
+    assert torch.equal(result(), network(picture, sigma=2.0))
+    noisy = network.corrupt(picture, 2.0, derive(0, "files", "a.png"))
+    denoised(sigma=2.0, corrupt=True)
+    assert torch.equal(result().float(), (network(noisy, sigma=2.0) * 255).round())
+
+    dense = DenoisingAutoencoder((12, 10), 5, GaussianRange(0.0, 4.0, 8.0))
+    torch.save({"hyper_parameters": dict(dense.hparams), "state_dict": dense.state_dict()}, tmp_path / "dense.ckpt")
+    assert f"about {sigma:.2g}, and the model was trained at 4 to 8: " in denoised("dense.ckpt")
+    assert "sigma of the noise" not in denoised("dense.ckpt", sigma=5.0, corrupt=True)
+    with pytest.raises(ConfigError, match=r"^sigma=5: network=dense cannot be told it; with corrupt=true it is of"):
+        denoised("dense.ckpt", sigma=5.0)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_an_export_has_sigma_as_its_second_input(network: Denoiser, tmp_path: Path, format: str) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ():
+        pytest.importorskip(package)
+    checkpoint, path = tmp_path / "any_sigma.ckpt", tmp_path / "exported"
+    export.export_checkpoint(config.Export(checkpoint=str(checkpoint), format=format, output=str(path)), checkpoint)  # type: ignore[arg-type]
+    exported = (export.from_onnx if format == "onnx" else export.from_program)(path.read_bytes())
+    noisy = network.corrupt(IMAGES, sigma=1.0)
+    with torch.no_grad():
+        told = exported(noisy, torch.tensor([0.1, 0.5, 1.0, 1.0, 2.0, 8.0]))
+        torch.testing.assert_close(told, network(noisy, sigma=[0.1, 0.5, 1, 1, 2, 8]), atol=1e-5, rtol=0)
+        for unknown in (-1.0, float("nan")):
+            estimated = exported(noisy[:3], torch.full((3,), unknown))
+            torch.testing.assert_close(estimated, network(noisy[:3]), atol=1e-5, rtol=0)
+
+
+def test_an_evaluation_has_rows_told_and_estimated_and_what_is_lost_to_specialists(run: Run, tmp_path: Path) -> None:
+    folders = {
+        "aware": run("aware", "network=sigma_aware", "noise=gaussian_range"),
+        "weak": run("weak", "noise.sigma=0.5"),
+        "strong": run("strong", "noise.sigma=2"),
+    }
+    asked = ["checkpoint=x", f"output={tmp_path / 'evaluation'}", "sigmas=[0.5,2]", "methods=[noisy_clipped]"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = checked(compose("evaluate", asked), config.Evaluate)
+    evaluate(settings, {name: find_checkpoint(folder) for name, folder in folders.items()}, tmp_path / "evaluation")
+    with (tmp_path / "evaluation" / "evaluation.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == "denoising"]
+    for level in ("0.5", "2.0"):
+        psnr = {(row["method"], row["checkpoint"]): float(row["psnr"]) for row in rows if row["sigma"] == level}
+        assert set(psnr) == {
+            ("model", "aware"), ("model_told", "aware"), ("model", "weak"), ("model", "strong"), ("noisy_clipped", "")
+        }  # fmt: skip
+        best = max(psnr["model", "weak"], psnr["model", "strong"])
+        for row in rows:
+            if row["sigma"] == level:
+                assert float(row["regret"]) == pytest.approx(best - float(row["psnr"]), abs=2e-6)
+
+
+def test_jobs_of_sweeps_from_before_there_was_clip_are_the_same_jobs() -> None:
+    assert differing({"noise": {"sigma": 2}}, {"noise": {"sigma": 2, "clip": False}}) == []
+    assert differing({"noise": {"sigma": 2}}, {"noise": {"sigma": 2, "clip": True}}) == ["noise.clip"]
+
+
+def test_estimators_that_know_no_clipped_noise_say_so() -> None:
+    noise, train = GaussianNoise(0.0, 1.0, clip=True), torch.zeros(4, 3, 3, dtype=torch.uint8)
+    for method in ("wiener", "posterior_mean"):
+        with pytest.raises(Unsuited, match="is implemented for|is not implemented for"):
+            METHODS[method].fit(train, noise)
 
 
 def plain(noise: GaussianNoise | GaussianRange) -> GaussianNoise | GaussianRange:

@@ -24,7 +24,7 @@ from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise
 from tests.conftest import Run
 
-COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess"
+COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess,regret"
 
 
 def settings(*overrides: str) -> config.Evaluate:

@@ -35,7 +35,7 @@ def make_model(shape: tuple[int, ...], input_scale: float = 1.0) -> DenoisingAut
     return model
 
 
-def exported(model: DenoisingAutoencoder, path: Path, format: str, **more: Any) -> export.Network:
+def exported(model: DenoisingAutoencoder, path: Path, format: str, **more: Any) -> export.Function:
     """The network that `dae-export` leaves of a model at `path`."""
     checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict(), **more}
     torch.save(checkpoint, path.with_suffix(".ckpt"))

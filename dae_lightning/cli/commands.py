@@ -15,7 +15,7 @@ from dae_lightning.cli import checks, hydra_app
 from dae_lightning.cli.arguments import pasteable
 from dae_lightning.cli.hydra_app import one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, to_resume
-from dae_lightning.errors import ConfigError, LostRankError, SweepError, UserError
+from dae_lightning.errors import LostRankError, SweepError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, Interrupted
@@ -114,8 +114,6 @@ def denoise() -> None:
     """`dae-denoise`."""
     with one_line_errors(config.Denoise):
         settings = settings_from_command_line("denoise", config.Denoise)
-        if settings.sigma is not None and not settings.corrupt:
-            raise ConfigError(f"sigma={settings.sigma:g}: is of the noise that corrupt=true adds; give both")
         checkpoint = find_checkpoint(settings.checkpoint)
 
         from dae_lightning.inference import files

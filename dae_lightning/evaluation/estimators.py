@@ -6,7 +6,7 @@ training images were all that is possible. Each is learned from clean training i
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -45,6 +45,13 @@ class Fixed:
         return self.estimate
 
 
+class Told(Fixed):
+    """A network that takes sigma, told that of the noise."""
+
+    def __call__(self, train: Tensor, noise: Noise) -> Estimate:
+        return partial(self.estimate, sigma=noise.levels()[0])
+
+
 def mean_image(train: Tensor, noise: Noise) -> Estimate:
     """The mean training image, whatever the input."""
     mean = (train.sum(0, dtype=torch.float64) / (255 * len(train))).float()
@@ -70,7 +77,7 @@ def linear_model(noise: Noise, mean: Tensor, variance: Tensor) -> tuple[float, f
     keep a pixel x with probability q, else put b there: 0, or a fair coin's 0 or 1. So E[y | x] = q x + (1 - q) E[b],
     and what is left of the variance of y is e's.
     """
-    if isinstance(noise, GaussianNoise):
+    if isinstance(noise, GaussianNoise) and not noise.clip:
         return 1.0, noise.mean, torch.full_like(mean, noise.sigma**2)
     if not isinstance(noise, (MaskingNoise, SaltAndPepperNoise)):
         raise Unsuited(f"is not implemented for {noise}")
@@ -104,9 +111,9 @@ def posterior_mean(train: Tensor, noise: Noise) -> Estimate:
     The mean of the training images x with weights exp(-|y - noise mean - x|^2 / 2 sigma^2). A test image is none of
     them, so this is no upper bound, but it knows more of the images than any smooth prior.
     """
-    if not isinstance(noise, GaussianNoise):
+    if not isinstance(noise, GaussianNoise) or noise.clip:
         # a pixel that survives tells its exact value, so the posterior is empty unless y is made of an x
-        raise Unsuited("is implemented for Gaussian noise only")
+        raise Unsuited("is implemented for Gaussian noise only, not clipped")
     images = train.flatten(1).float().div_(255)
     mean = images.mean(0)
     images -= mean  # |y - x|^2 loses fewer digits when it is multiplied out

@@ -1,5 +1,6 @@
 """Checkpoints against floors and ceilings: the same test images, with the same noise, through every method."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -54,11 +55,15 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     noisy = corrupt_each(noise, examples.clean, seed, examples.indices)
     gallery = {"original": examples.clean, "noisy": noisy}
 
+    one_level = {place for place, model in models.items() if len(model.noise.levels()) == 1}
+    specialists = one_level if len(models) > 1 else set()
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for condition in conditions:
         fitted = fit(methods, train.images, condition, left_out)
-        rows += measure(condition, fitted, test.images, seed)
+        measured = measure(condition, fitted, test.images, seed)
+        best = max((row["psnr"] for row in measured if row["checkpoint"] in specialists), default=math.nan)
+        rows += [row | {"regret": round(best - row["psnr"], 6)} for row in measured]
         if condition.level == shown:
             gallery |= {method.title: estimate(noisy) for method, estimate in fitted if method.in_gallery}
     by_title = {
@@ -96,7 +101,7 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     if settings.probe:
         accuracies = probe(models, train, test, noises, seed)
         write_csv(folder / "probe.csv", accuracies)
-        titles = {method.checkpoint: method.title for method in methods if method.checkpoint}
+        titles = {method.checkpoint: method.title for method in methods if method.name == "model"}
         save_figure(probe_figure(accuracies, titles, level), folder / "probe.png")
     print(f"tables and figures: {folder}")
 

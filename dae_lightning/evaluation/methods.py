@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dae_lightning import config
 from dae_lightning.errors import CheckpointError, ConfigError
-from dae_lightning.evaluation.estimators import Fit, Fixed, mean_image, posterior_mean, wiener
+from dae_lightning.evaluation.estimators import Fit, Fixed, Told, mean_image, posterior_mean, wiener
 from dae_lightning.evaluation.filters import FILTERS, Filter
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.metrics import TASKS
@@ -71,7 +71,10 @@ METHODS = {
 
 
 def model_methods(models: Models) -> list[Method]:
-    """The models; of several, the title says the noise of the training, and the place where that is not enough."""
+    """The models, those that take sigma also told that of the noise.
+
+    Of several, the title says the noise of the training, and the place where that is not enough.
+    """
     titles = dict.fromkeys(models, "model")
     if len(models) > 1:
         for place, model in models.items():
@@ -79,10 +82,14 @@ def model_methods(models: Models) -> list[Method]:
             titles[place] = f"model ({level_name(model.noise)} {levels})"
     counts = Counter(titles.values())
     titles = {place: title if counts[title] == 1 else f"{title}, {place}" for place, title in titles.items()}
-    return [
-        Method("model", Fixed(model.network), TASKS, True, place, titles[place], model.network.logits)
-        for place, model in models.items()
-    ]
+    methods = []
+    for place, model in models.items():
+        network, title = model.network, titles[place]
+        methods.append(Method("model", Fixed(network), TASKS, True, place, title, network.logits))
+        if network.takes_sigma:
+            title = f"{title}, told sigma"
+            methods.append(Method("model_told", Told(network), ("denoising",), False, place, title))
+    return methods
 
 
 def level_name(noise: Noise) -> str:

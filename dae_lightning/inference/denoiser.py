@@ -30,7 +30,8 @@ class Denoiser:
 
     Images are NumPy arrays, tensors or PIL images: one of the model's `input_shape`, many `(N, *input_shape)`, or a
     list or tuple of single ones. They are uint8, 0 to 255, or of a floating type; clean ones lie in [0, 1], noisy ones
-    anywhere. Noisy uint8 images have been clipped, which the model has not seen in training: give floats where you can.
+    anywhere. Noisy uint8 images have been clipped, which only a model trained with `noise.clip` has seen: give others
+    floats where you can.
 
     The network computes in float32 on `device` ("auto": a CUDA GPU if there is one, else the CPU), in batches (a list
     one by one), so that its memory does not grow with the number of images. Tensors come back on their own device.
@@ -55,10 +56,22 @@ class Denoiser:
         """
         return cls(load_model(find_checkpoint(checkpoint)), device)
 
-    def __call__(self, images: Images) -> Images:
-        """Denoised images, of the type, dtype, shape and range of `images`."""
-        denoised: Images = self._apply(lambda batch, _: self.model.network(batch), images)
-        return denoised
+    def __call__(self, images: Images, sigma: Any = None) -> Images:
+        """Denoised images, of the type, dtype, shape and range of `images`.
+
+        `sigma`, of their noise, is a number or one per image, for a network that takes it: else it is estimated.
+
+        Raises:
+            ConfigError: a sigma of a wrong value or number, or for a network that cannot use it.
+        """
+        network, shape = self.model.network, self.model.input_shape
+        if sigma is None:
+            denoised: Images = self._apply(lambda batch, _: network(batch), images)
+            return denoised
+        if not network.takes_sigma:
+            raise ConfigError(f"sigma={sigma}: network={network.kind} cannot use it; leave it out")
+        told = sigma_of_each(sigma, images, shape)
+        return self._apply(lambda batch, first: network(batch, told[first : first + len(batch)]), images)  # type: ignore[no-any-return]
 
     def encode(self, images: Any) -> Any:
         """Codes `(latent,)` or `(N, latent)`: like `images`, but always floats, and arrays for PIL images."""
@@ -68,23 +81,26 @@ class Denoiser:
         """Images in [0, 1] of codes as `encode` gives them: floats, arrays or tensors as the codes are."""
         return self._apply(lambda batch, _: self.model.decode(batch), codes, name="codes")
 
-    def corrupt(self, images: Any, sigma: float | None = None, seed: int = 0) -> Any:
-        """Noisy images, not clipped: always floats, and arrays for PIL images, since bytes cannot hold such noise.
+    def corrupt(self, images: Any, sigma: Any = None, seed: int = 0) -> Any:
+        """Noisy images: always floats, and arrays for PIL images, since bytes cannot hold noise that is not clipped.
 
-        `sigma` None is the noise that the model was trained on; another keeps its mean. The noise is a function
-        of `seed` and of an image's place among `images`, as in the evaluation of test images.
+        `sigma` None is the noise that the model was trained on; another, a number or one per image, keeps its mean. The
+        noise is a function of `seed` and of an image's place among `images`, as in the evaluation of test images.
 
         Raises:
-            ConfigError: a negative sigma, a sigma for noise that has none, or an invalid seed.
+            ConfigError: a sigma of a wrong value or number, a sigma for noise that has none, or an invalid seed.
         """
         noise, seed = self.model.noise, check(Seed, seed, "seed")
-        if sigma is not None:
-            if noise.level != "sigma":
-                raise ConfigError(f"sigma={sigma}: the model's noise, {noise}, has none; leave it out")
-            noise = noise.at(check(NonNegative, sigma, "sigma"))
+        if sigma is not None and noise.level != "sigma":
+            raise ConfigError(f"sigma={sigma}: the model's noise, {noise}, has none; leave it out")
+        levels = None if sigma is None else sigma_of_each(sigma, images, self.model.input_shape)
 
         def corrupted(batch: Tensor, first: int) -> Tensor:
-            return corrupt_each(noise, batch, seed, torch.arange(first, first + len(batch)))
+            places = torch.arange(first, first + len(batch))
+            if levels is None or not len(batch):
+                return corrupt_each(noise, batch, seed, places)
+            each = zip(levels[places].tolist(), batch.split(1), places.split(1), strict=True)
+            return torch.cat([corrupt_each(noise.at(level), image, seed, place) for level, image, place in each])
 
         return self._apply(corrupted, images, as_floats=True)
 
@@ -140,6 +156,19 @@ def to_tensor(values: Any, shape: tuple[int, ...], device: torch.device, name: s
     if name == "images" and tensor.numel() and tensor.min() >= 0 and (high := tensor.max()) > BYTE_LIKE:
         raise ValueError(f"images reach {high:.3g}: divide by 255; clean floats lie in [0, 1]")
     return tensor
+
+
+def sigma_of_each(sigma: Any, images: Any, shape: tuple[int, ...]) -> Tensor:
+    """`sigma`, a number or one for each of `images`, as (N,); raises ConfigError."""
+    several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) > len(shape)
+    count = len(images) if several else 1
+    if np.ndim(sigma) == 0:
+        return torch.full((count,), check(NonNegative, sigma, "sigma"), dtype=torch.float64)
+    levels = torch.as_tensor(np.asarray(sigma, dtype=float))
+    if levels.shape != (count,) or not bool((levels.isfinite() & (levels >= 0)).all()):
+        given = f"sigma of shape {tuple(levels.shape)}, lowest {levels.min():g}, highest {levels.max():g}"
+        raise ConfigError(f"{given}: must be one number for each of the {count} images, at least 0")
+    return levels
 
 
 def like(results: Tensor, values: Any, shape: tuple[int, ...], as_floats: bool) -> Any:

@@ -8,7 +8,7 @@ import os
 import zlib
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Resampling
@@ -24,6 +24,7 @@ GZIP = b"\x1f\x8b"  # how packed files begin
 IDX = (b"\0\0\x08\x03", b"\0\0\x08\x04")  # how images in the MNIST format begin: bytes, in three or four dimensions
 RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
 UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
+MARGIN = 1.25  # an estimate of sigma that is this much outside the training's is still inside
 NAMED = 3  # how many files a note names
 
 
@@ -82,6 +83,10 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
     shape = denoiser.model.input_shape
     if mode_of(shape) is None:
         raise CheckpointError(f"checkpoint={settings.checkpoint}: takes {shape}, which are not pictures")
+    network, noise = denoiser.model.network, denoiser.model.noise
+    if settings.sigma is not None and not settings.corrupt and not network.takes_sigma:
+        remedy = f"network={network.kind} cannot be told it; with corrupt=true it is of the noise that is added"
+        raise ConfigError(f"sigma={settings.sigma:g}: {remedy}")
     done, skipped = 0, dict(images.skipped)
     notes: defaultdict[str, list[Path]] = defaultdict(list)
     for source, target in tqdm(images.targets.items(), unit=" files", dynamic_ncols=True, disable=None):
@@ -99,7 +104,6 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
 
     files = len(images.targets) + len(images.skipped)
     print(f"{done:,} images in {files - len(skipped):,} files denoised, in {printable(settings.output)}")
-    noise = denoiser.model.noise
     clipped = "" if settings.corrupt or noise.in_range else "; 8-bit pictures hold clipped noise, which it never saw"
     print(f"the model was trained on {noise.title()}{clipped}")
     for note, names in notes.items():
@@ -158,13 +162,37 @@ def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, see
             raise DataError(f"is {columns}x{rows} pixels, {remedy}")
         notes.append(f"resized to {width}x{height} and back")
     small = _resized(images, width, height)
-    batch = small.reshape(-1, *shape)
+    noisy: Any = small.reshape(-1, *shape)
     if settings.corrupt:  # as floats, since bytes would clip the noise
-        noisy = denoiser.corrupt(batch, settings.sigma, seed)
-        denoised = (denoiser(noisy) * 255).round().astype(np.uint8)
-    else:
-        denoised = denoiser(batch)
+        noisy = denoiser.corrupt(noisy, settings.sigma, seed)
+    told = settings.sigma if denoiser.model.network.takes_sigma else None
+    if told is None:
+        notes += _noise_level(noisy, denoiser)
+    denoised = denoiser(noisy, told)
+    if settings.corrupt:
+        denoised = (denoised * 255).round().astype(np.uint8)
     return _resized(denoised.reshape(small.shape), columns, rows)
+
+
+def _noise_level(noisy: Any, denoiser: "Denoiser") -> list[str]:
+    """What there is to say of the noise in images (N, *input_shape): its sigma where the network goes by its estimate.
+
+    And for any network, whether it was trained on such noise.
+    """
+    import torch
+
+    from dae_lightning.model.noise_level import estimate_sigma
+
+    model = denoiser.model
+    if model.noise.level != "sigma" or min(noisy.shape[-2:]) < 2 or not len(noisy):
+        return []
+    sigma = float(estimate_sigma(torch.from_numpy(noisy / 255 if noisy.dtype == np.uint8 else noisy)).median())
+    low, high = min(model.noise.levels()), max(model.noise.levels())
+    outside = not low / MARGIN <= sigma <= high * MARGIN
+    if not outside and not model.network.takes_sigma:
+        return []
+    trained = f"{low:g} to {high:g}" if low < high else f"{low:g}"
+    return [f"sigma of the noise is about {sigma:.2g}" + outside * f", and the model was trained at {trained}"]
 
 
 def _resized(images: Bytes, width: int, height: int) -> Bytes:

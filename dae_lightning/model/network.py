@@ -139,7 +139,7 @@ class SigmaAwareNetwork(DenseNetwork):
     def _encode(self, noisy: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         """Codes (B, latent), and the share (B, 1) that the input has in the output."""
         sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
-        sigma = sigma.clamp(*SIGMAS).expand(len(noisy))[:, None]  # (B, 1)
+        sigma = sigma.clamp(*SIGMAS).expand(noisy.shape[0])[:, None]  # (B, 1)
         gain, shift, gate = self.condition(F.silu(self.level(sigma.log()))).split(self.sizes, 1)
         pixels = noisy.flatten(1) * (self.input_scale / (sigma.square() + DATA_STD**2).sqrt())
         codes = (1 + gain) * F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE) + shift
@@ -148,7 +148,7 @@ class SigmaAwareNetwork(DenseNetwork):
     def forward(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         codes, share = self._encode(noisy, sigma)
         image = torch.sigmoid(self.decode_logits(codes).to(noisy.dtype))  # bfloat16 under autocast
-        return image.lerp(noisy.clamp(0, 1), share.view(-1, *[1] * len(self.input_shape)))
+        return image.lerp(noisy.clamp(0.0, 1.0), share.view(-1, *[1] * len(self.input_shape)))
 
     def logits(self, noisy: Tensor) -> Tensor:
         return Network.logits(self, noisy)  # no sigmoid ends the mixture

@@ -37,7 +37,7 @@ def before_clipping(sigma: Tensor) -> Tensor:
     """Sigma before the noise was clipped, from what the details of clipped pictures say: CLIPPED, interpolated."""
     # a sum of ramps, since tables would have to be copied to a GPU, which no CUDA graph can record
     ramps = [
-        (sigma - said).clamp(0, said_next - said) * ((true_next - true) / (said_next - said))
+        (sigma - said).clamp(0.0, said_next - said) * ((true_next - true) / (said_next - said))
         for (true, said), (true_next, said_next) in pairwise(CLIPPED)
     ]
     return torch.stack(ramps).sum(0)
