@@ -48,6 +48,8 @@ class Fixed:
 class Told(Fixed):
     """A network that takes sigma, told that of the noise."""
 
+    estimate: Callable[..., Tensor]
+
     def __call__(self, train: Tensor, noise: Noise) -> Estimate:
         return partial(self.estimate, sigma=noise.levels()[0])
 

@@ -73,7 +73,8 @@ def metadata(model: DenoisingAutoencoder) -> dict[str, str]:
 def _options(model: DenoisingAutoencoder) -> dict[str, Any]:
     """An example, whose batch is not 1 since exporters take that for a constant; and the batch axis, which may vary."""
     args = _inputs(model, torch.zeros(2, *model.input_shape))
-    return {"args": args, "dynamic_shapes": ({0: torch.export.Dim("N", min=1)},) * len(args)}
+    batch_axes = ({0: torch.export.Dim("N", min=1)}, {0: torch.export.Dim.AUTO})  # which will be N too
+    return {"args": args, "dynamic_shapes": batch_axes[: len(args)]}
 
 
 def _exported(model: DenoisingAutoencoder) -> nn.Module:
