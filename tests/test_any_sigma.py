@@ -232,7 +232,7 @@ def test_files_are_denoised_by_the_sigma_told_or_estimated_and_that_is_printed(
     denoised(sigma=2.0, corrupt=True)
     assert torch.equal(result().float(), (network(noisy, sigma=2.0) * 255).round())
 
-    dense = DenoisingAutoencoder((12, 10), 5, GaussianRange(0.0, 4.0, 8.0))
+    dense = DenoisingAutoencoder((12, 10), 5, GaussianRange(0.0, 4.0, 8.0, clip=True))
     torch.save({"hyper_parameters": dict(dense.hparams), "state_dict": dense.state_dict()}, tmp_path / "dense.ckpt")
     assert f"about {sigma:.2g}, and the model was trained at 4 to 8: " in denoised("dense.ckpt")
     assert "sigma of the noise" not in denoised("dense.ckpt", sigma=5.0, corrupt=True)

@@ -165,8 +165,9 @@ def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, see
     noisy: Any = small.reshape(-1, *shape)
     if settings.corrupt:  # as floats, since bytes would clip the noise
         noisy = denoiser.corrupt(noisy, settings.sigma, seed)
-    told = settings.sigma if denoiser.model.network.takes_sigma else None
-    if told is None:
+    network, noise = denoiser.model.network, denoiser.model.noise
+    told = settings.sigma if network.takes_sigma else None
+    if told is None and (network.takes_sigma or settings.corrupt or noise.in_range):  # else clipping is what matters
         notes += _noise_level(noisy, denoiser)
     denoised = denoiser(noisy, told)
     if settings.corrupt:
