@@ -167,7 +167,8 @@ def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, see
         noisy = denoiser.corrupt(noisy, settings.sigma, seed)
     network, noise = denoiser.model.network, denoiser.model.noise
     told = settings.sigma if network.takes_sigma else None
-    if told is None and (network.takes_sigma or settings.corrupt or noise.in_range):  # else clipping is what matters
+    # of a model that never saw clipped noise, the clipping is what there is to say
+    if settings.sigma is None and (network.takes_sigma or settings.corrupt or noise.in_range):
         notes += _noise_level(noisy, denoiser)
     denoised = denoiser(noisy, told)
     if settings.corrupt:
