@@ -211,7 +211,7 @@ def test_a_missing_archive_of_keras_is_fetched_alone(tmp_path: Path, mirror: Mir
 def test_the_other_data_sets_of_the_format_have_folders_of_their_own(
     tmp_path: Path, mirror: Mirror, kind: str, folder: str
 ) -> None:
-    source = make_source(check(kinds.Data, {"kind": kind, "root": str(tmp_path)}, "data"))
+    source = make_source(check(kinds.DataKind, {"kind": kind, "root": str(tmp_path)}, "data"))
     source.prepare()
     assert {path.name for path in (tmp_path / folder / "raw").iterdir()} == WHOLE
     assert source.load().train.images.shape == (600, 28, 28)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from dae_lightning import files
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
@@ -43,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, idx_root: Path) -> list[byte
         (signal.SIGINT, ManySteps, "validation_step", 3),
         (signal.SIGINT, ManySteps, "on_train_epoch_end", 1),
         (signal.SIGTERM, torch, "save", 2),
-        (signal.SIGINT, files, "_sync_folder", 5),
+        (signal.SIGINT, os, "replace", 5),
         (signal.SIGTERM, training, "report", 1),
     ],
     ids=["first step", "step", "validation", "last validation", "epoch's end", "checkpoint", "its rename", "test"],
