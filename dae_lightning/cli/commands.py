@@ -194,11 +194,15 @@ def export() -> None:
         settings = settings_from_command_line("export", config.Export)
         if settings.format == "onnx":
             checks.require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
-        checkpoint = find_checkpoint(settings.checkpoint)
+        checkpoints = {place: find_checkpoint(place) for place in settings.checkpoints}
+        if settings.format == "page":
+            from dae_lightning.inference.page import export_page
 
-        from dae_lightning.inference.export import export_checkpoint
+            export_page(settings, checkpoints)
+        else:
+            from dae_lightning.inference.export import export_checkpoint
 
-        export_checkpoint(settings, checkpoint)
+            export_checkpoint(settings, *checkpoints.values())
 
 
 def evaluate() -> None:
