@@ -153,10 +153,6 @@ class Export(Settings):
             raise ConfigError(f"format={self.format}: takes one checkpoint; format=page compares several")
         return self
 
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        return (self.checkpoint,) if isinstance(self.checkpoint, str) else self.checkpoint
-
 
 Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_mean"]
 Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`

@@ -18,6 +18,7 @@ from dae_lightning.data.idx import read_idx
 from dae_lightning.errors import ConfigError, ExportError
 from dae_lightning.evaluation.estimators import Wiener
 from dae_lightning.inference import page as pages
+from dae_lightning.inference.export import export_checkpoints
 from dae_lightning.model.metrics import psnr
 from dae_lightning.model.network import DenseNetwork
 from dae_lightning.model.noise import GaussianNoise
@@ -40,7 +41,7 @@ def export(folder: Path, models: list[DenoisingAutoencoder], data: Any = None) -
         content = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict(), "data": data}
         torch.save(content, folder / f"{i}.ckpt")
     settings = config.Export(checkpoint=tuple(checkpoints), format="page", output=str(folder / "dae.html"))
-    pages.export_page(settings, checkpoints)
+    export_checkpoints(settings, checkpoints)
     return folder / "dae.html"
 
 
@@ -356,4 +357,4 @@ def test_only_a_page_takes_several_checkpoints() -> None:
     several = {"checkpoint": ["a", "b"], "format": "onnx", "output": None}
     with pytest.raises(ConfigError, match=r"^format=onnx: takes one checkpoint; format=page compares several$"):
         check(config.Export, several, "")
-    assert check(config.Export, several | {"format": "page"}, "").checkpoints == ("a", "b")
+    assert check(config.Export, several | {"format": "page"}, "").checkpoint == ("a", "b")

@@ -1,8 +1,8 @@
-"""Exporting a model for use without this package, as ONNX or as a torch.export program.
+"""Exporting a model for use without this package, as ONNX, as a torch.export program, or as a page (`page.py`).
 
-Either maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in [0, 1]; it adds no
-noise. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as JSON, and the
-version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
+Either of the first two maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in
+[0, 1]; it adds no noise. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as
+JSON, and the version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
 """
 
 import io
@@ -21,6 +21,7 @@ from dae_lightning.data.datamodule import as_float
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import ExportError, UserError
 from dae_lightning.files import replacing
+from dae_lightning.inference.page import export_page
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.model.noise import corrupt_each
@@ -33,6 +34,14 @@ ONNX_BYTES = 2**31 - 2**20  # protobuf's bound, less what is not weights
 TOLERANCE = 1e-5  # of a pixel, in units of its [0, 1] range
 
 Network = Callable[[Tensor], Tensor]
+
+
+def export_checkpoints(settings: config.Export, checkpoints: Mapping[str, Path]) -> None:
+    """Write what `settings.format` names, of a page's several checkpoints or of the only one."""
+    if settings.format == "page":
+        export_page(settings, checkpoints)
+    else:
+        export_checkpoint(settings, *checkpoints.values())
 
 
 def export_checkpoint(settings: config.Export, checkpoint: Path) -> None:
