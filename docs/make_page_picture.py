@@ -14,8 +14,8 @@ from playwright.sync_api import sync_playwright
 SAMPLE = 4
 STEPS = [*range(0, 201, 8), *range(192, 0, -8)]  # of the slider: to the strongest noise, and back
 HOLD = {0: 1200, 104: 900, 200: 1200}  # milliseconds on some of them
-SIZE = {"width": 1100, "height": 430}
-WIDTH = 880  # of the picture, in pixels
+SIZE = {"width": 1280, "height": 374}
+WIDTH = 896  # of the picture, in pixels
 
 
 def main(page_file: Path, picture: Path) -> None:
