@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from dae_lightning import DenoisingAutoencoder, config
+from dae_lightning.cli import commands
 from dae_lightning.data.idx import read_idx
 from dae_lightning.errors import ConfigError, ExportError
 from dae_lightning.evaluation.estimators import Wiener
@@ -351,6 +352,17 @@ def test_a_model_that_fits_no_page_is_refused(tmp_path: Path) -> None:
     ):
         export(tmp_path, [small])
     assert not (tmp_path / "dae.html").exists()
+
+
+def test_the_command_compares_a_list_of_checkpoints(
+    tmp_path: Path, two_models: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(tmp_path, two_models).unlink()
+    places = f"{tmp_path}/0.ckpt,{tmp_path}/1.ckpt"
+    monkeypatch.setattr("sys.argv", ["dae-export", f"checkpoint=[{places}]", "format=page"])
+    commands.export()
+    assert f"{tmp_path}/0.html: 0.1 MB; " in capsys.readouterr().out
+    assert (tmp_path / "0.html").is_file()
 
 
 def test_only_a_page_takes_several_checkpoints() -> None:

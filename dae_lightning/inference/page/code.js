@@ -5,13 +5,11 @@ const FILTERS_A_ROW = 16;
 
 // `colours` are CSS colours of the models
 function makeCodeView(shape, models, colours) {
-  const pixels = shape[0] * shape[1] * shape[2];
   const [bars, filters] = ["bars", "filters"].map((id) => document.getElementById(id));
   let model = models[0];
   let unit = null; // chosen once there is a code
   let codes = null; // of the noisy and of the clean picture
 
-  const filterOf = (which) => model.encoder.subarray(which * pixels, (which + 1) * pixels);
   const shown = () => Math.min(model.latent, MOST_FILTERS);
 
   function drawBars() {
@@ -46,7 +44,7 @@ function makeCodeView(shape, models, colours) {
     bars.setAttribute("aria-valuemax", model.latent);
     bars.setAttribute("aria-valuenow", unit + 1);
     bars.setAttribute("aria-valuetext", text);
-    for (const [id, weights] of [["looks-for", filterOf(unit)], ["paints", model.column(unit)]]) {
+    for (const [id, weights] of [["looks-for", model.filter(unit)], ["paints", model.column(unit)]]) {
       const canvas = document.getElementById(id);
       show(canvas, weightsAsImage(weights), shape);
       canvas.setAttribute("aria-label", `Unit ${unit + 1}: what it ${id.replace("-", " ")}`);
@@ -57,7 +55,7 @@ function makeCodeView(shape, models, colours) {
   function choose(index) {
     model = models[index];
     bars.style.color = colours[index];
-    const all = Array.from({ length: shown() }, (_, i) => weightsAsImage(filterOf(i)));
+    const all = Array.from({ length: shown() }, (_, i) => weightsAsImage(model.filter(i)));
     showSheet(filters, all, FILTERS_A_ROW, shape);
   }
 
@@ -81,12 +79,12 @@ function makeCodeView(shape, models, colours) {
   choose(0);
 
   return {
-    choose(index, noisy, clean) {
+    choose(index, ...pictures) {
       choose(index);
-      this.update(noisy, clean);
+      this.update(...pictures);
     },
-    update(noisy, clean) {
-      codes = { noisy: model.encode(noisy), clean: model.encode(clean) };
+    update(noisy, sigma, clean) {
+      codes = { noisy: model.encode(noisy, sigma), clean: model.encode(clean, 0) };
       unit ??= codes.noisy.indexOf(Math.max(...codes.noisy)); // at first the one that answers most
       select(unit);
     },

@@ -71,9 +71,9 @@ function paintDot(image, x, y, colour, [channels, height, width]) {
   }
 }
 
-// Let a canvas be drawn on, by pointer, or by arrow keys and the space bar: `dot` paints at a place in pixels, and
-// `mark` shows the place that the keys have reached
-function makeDrawable(canvas, shape, dot, mark) {
+// Let a canvas be drawn on, by pointer, or by arrow keys and the space bar: `dot` paints at a place in pixels, `drawn`
+// follows a stroke of dots, and `mark` shows the place that the keys have reached
+function makeDrawable(canvas, shape, dot, drawn, mark) {
   const [, height, width] = shape;
   const cursor = { x: width / 2, y: height / 2 };
   let last = null;
@@ -90,6 +90,7 @@ function makeDrawable(canvas, shape, dot, mark) {
     for (let i = 1; i <= steps; i++) {
       dot(from.x + ((to.x - from.x) * i) / steps, from.y + ((to.y - from.y) * i) / steps);
     }
+    drawn();
   };
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -114,7 +115,7 @@ function makeDrawable(canvas, shape, dot, mark) {
       cursor.y = Math.min(height - 0.5, Math.max(0.5, cursor.y + moves[event.key][1]));
     } else return;
     event.preventDefault();
-    if (painting) dot(cursor.x, cursor.y);
+    if (painting) stroke(cursor, cursor);
     mark(cursor.x, cursor.y);
   });
   canvas.addEventListener("keyup", (event) => {

@@ -64,9 +64,9 @@ function update() {
   const scores = estimates.map((estimate) => psnr(estimate, state.clean));
   const best = scores.indexOf(Math.max(...scores));
   estimates.forEach((estimate, i) => denoisingFigures[i](estimate).classList.toggle("best", i === best));
-  models.forEach((model, i) => reconstructionFigures[i](model.denoise(state.clean)));
+  models.forEach((model, i) => reconstructionFigures[i](model.denoise(state.clean, 0)));
   show(byId("clean"), state.clean, shape);
-  code.update(noisy, state.clean);
+  code.update(noisy, state.sigma, state.clean);
   byId("sigma-shown").textContent = `sigma ${state.sigma}`;
   byId("sigma").setAttribute("aria-valuetext", `sigma ${state.sigma}`);
   byId("verdict").textContent = verdict(scores, best);
@@ -75,7 +75,7 @@ function update() {
 
 // What the scores say, in a sentence or two
 function verdict(scores, best) {
-  const told = [`Best here: ${methods[best].name.toLowerCase().replace(/by ./, (by) => by.toUpperCase().replace("BY", "by"))}.`];
+  const told = [`Best here: ${methods[best].name}.`];
   methods.forEach((method, i) => {
     if (method.kind !== "model" || method.sigma === null) return;
     if (scores[i] < scores[0]) told.push(`${method.name}: worse than its input, as it knows only stronger noise.`);
@@ -171,7 +171,6 @@ function dot(x, y) {
   const rgb = byId("colour").value;
   const colour = [1, 3, 5].map((start) => parseInt(rgb.slice(start, start + 2), 16) / 255);
   paintDot(state.clean, x, y, colour, shape);
-  setOwn(state.clean);
 }
 
 // Show where the brush is that the arrow keys move
@@ -182,7 +181,7 @@ function mark(x, y) {
   context.fillRect(Math.floor(x), Math.floor(y), 1, 1);
 }
 
-makeDrawable(byId("clean"), shape, dot, mark);
+makeDrawable(byId("clean"), shape, dot, () => setOwn(state.clean), mark);
 byId("brush-colour").hidden = shape[0] === 1;
 
 models.forEach((model, i) => {
@@ -195,7 +194,7 @@ models.forEach((model, i) => {
   label.innerHTML = `<input type="radio" name="model"> <span></span>`;
   label.querySelector("span").textContent = `${model.letter}: trained on ${model.trained}`;
   label.firstChild.checked = i === 0;
-  label.firstChild.addEventListener("change", () => code.choose(i, noisy, state.clean));
+  label.firstChild.addEventListener("change", () => code.choose(i, noisy, state.sigma, state.clean));
   byId("choice").append(label);
 });
 byId("choice").hidden = models.length === 1;

@@ -42,7 +42,9 @@ function psnr(estimate, clean) {
   return -10 * Math.log10(squares / clean.length);
 }
 
-// kind -> (settings, weights by name) -> { encode(noisy), decode(code), encoder (latent, pixels), column(unit) }
+// The networks by kind: of settings and weights by name, a function each for
+// - denoise(noisy, sigma), an image, and encode(noisy, sigma), its code; sigma is for networks that are told it
+// - filter(unit) and column(unit), what a unit of the code sees and what it paints: weights of the shape of an image
 const NETWORKS = {
   dense(settings, weights) {
     const encoder = weights["encoder.weight"]; // (latent, pixels)
@@ -50,14 +52,16 @@ const NETWORKS = {
     const encoderBias = weights["encoder.bias"];
     const decoderBias = weights["decoder.bias"];
     const latent = encoderBias.length;
+    const pixels = decoderBias.length;
+    const encode = (noisy) =>
+      multiply(encoder, noisy).map((sum, unit) => {
+        const answer = settings.input_scale * sum + encoderBias[unit];
+        return answer < 0 ? NEGATIVE_SLOPE * answer : answer;
+      });
     return {
-      encoder,
-      encode: (noisy) =>
-        multiply(encoder, noisy).map((sum, unit) => {
-          const answer = settings.input_scale * sum + encoderBias[unit];
-          return answer < 0 ? NEGATIVE_SLOPE * answer : answer;
-        }),
-      decode: (code) => multiply(decoder, code).map((sum, pixel) => sigmoid(sum + decoderBias[pixel])),
+      encode,
+      denoise: (noisy) => multiply(decoder, encode(noisy)).map((sum, pixel) => sigmoid(sum + decoderBias[pixel])),
+      filter: (unit) => encoder.subarray(unit * pixels, (unit + 1) * pixels),
       column: (unit) => decoderBias.map((_, pixel) => decoder[pixel * latent + unit]),
     };
   },
@@ -72,7 +76,6 @@ function makeModel(packed, index) {
     trained: packed.sigma === null ? packed.title : `sigma ${packed.sigma}`,
     sigma: packed.sigma,
     latent: packed.latent,
-    denoise: (noisy) => network.decode(network.encode(noisy)),
   };
 }
 
