@@ -137,9 +137,15 @@ class Denoise(Command):
 class Export(Command):
     """`conf/export.yaml`, whole."""
 
-    checkpoint: str
-    format: Literal["onnx", "torch"]
+    checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
+    format: Literal["onnx", "torch", "page"]
     output: str | None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not isinstance(self.checkpoint, str) and self.format != "page":
+            raise ConfigError(f"format={self.format}: takes one checkpoint; format=page compares several")
+        return self
 
 
 Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_mean"]

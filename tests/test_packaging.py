@@ -24,3 +24,4 @@ def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_p
     assert shown.stdout.splitlines()[0] == str(tmp_path / "site" / "dae_lightning" / "conf")
     assert "latent: 7" in shown.stdout
     assert (tmp_path / "site" / "bin" / "dae-train").is_file()
+    assert (tmp_path / "site" / "dae_lightning" / "inference" / "page" / "index.html").is_file()

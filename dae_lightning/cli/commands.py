@@ -14,7 +14,7 @@ from dae_lightning import config
 from dae_lightning.cli import checks, hydra_app
 from dae_lightning.cli.arguments import pasteable
 from dae_lightning.cli.hydra_app import one_line, one_line_errors, settings_from_command_line
-from dae_lightning.cli.run_folders import find_checkpoint, to_resume
+from dae_lightning.cli.run_folders import find_checkpoint, find_checkpoints, to_resume
 from dae_lightning.errors import LostRankError, SweepError, UserError
 from dae_lightning.files import replace_text
 from dae_lightning.locks import sole_use
@@ -127,11 +127,11 @@ def export() -> None:
         settings = settings_from_command_line("export", config.Export)
         if settings.format == "onnx":
             checks.require("export", "format=onnx", "onnx", "onnxscript", "onnxruntime")
-        checkpoint = find_checkpoint(settings.checkpoint)
+        checkpoints = find_checkpoints(settings.checkpoint)
 
-        from dae_lightning.inference.export import export_checkpoint
+        from dae_lightning.inference.export import export_checkpoints
 
-        export_checkpoint(settings, checkpoint)
+        export_checkpoints(settings, checkpoints)
 
 
 def evaluate() -> None:
@@ -142,8 +142,7 @@ def evaluate() -> None:
             checks.require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
         if settings.probe:
             checks.require("baselines", "probe=true", "sklearn")
-        places = (settings.checkpoint,) if isinstance(settings.checkpoint, str) else settings.checkpoint
-        checkpoints = {place: find_checkpoint(place) for place in places}
+        checkpoints = find_checkpoints(settings.checkpoint)
 
         from dae_lightning.evaluation import evaluate as evaluation
 

@@ -22,6 +22,11 @@ def find_checkpoint(place: str | Path) -> Path:
     raise CheckpointError(f"checkpoint={place}: no checkpoints/best.ckpt or last.ckpt in it")
 
 
+def find_checkpoints(places: str | tuple[str, ...]) -> dict[str, Path]:
+    """The same of one place or several, by what the user calls them."""
+    return {place: find_checkpoint(place) for place in ((places,) if isinstance(places, str) else places)}
+
+
 def find_run(place: str) -> tuple[Path, Path]:
     """The run folder and the checkpoint that a user means by a run folder (its last.ckpt) or a checkpoint in one.
 

@@ -1,14 +1,14 @@
-"""Exporting a model for use without this package, as ONNX or as a torch.export program.
+"""Exporting a model for use without this package, as ONNX, as a torch.export program, or as a page (`page.py`).
 
-Either maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in [0, 1]; it adds no
-noise. A network that takes sigma has a second input, `sigma` (N,): of the noise in each image, or -1 for the network's
-own estimate. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as JSON, and
+Either of the first two maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in
+[0, 1]; it adds no noise. A network that takes sigma has a second input, `sigma` (N,): of the noise in each image, or -1
+for the network's own estimate. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as JSON, and
 the version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
 """
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dae_lightning import config
 from dae_lightning.errors import ExportError
 from dae_lightning.files import replacing
+from dae_lightning.inference.page import export_page
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.network import Network
 from dae_lightning.model.noise import corrupt_each
@@ -45,6 +46,14 @@ class TellingSigma(nn.Module):
     def forward(self, images: Tensor, sigma: Tensor) -> Tensor:
         denoised: Tensor = self.network(images, torch.where(sigma >= 0, sigma, estimate_sigma(images)))
         return denoised
+
+
+def export_checkpoints(settings: config.Export, checkpoints: Mapping[str, Path]) -> None:
+    """Write what `settings.format` names, of a page's several checkpoints or of the only one."""
+    if settings.format == "page":
+        export_page(settings, checkpoints)
+    else:
+        export_checkpoint(settings, *checkpoints.values())
 
 
 def export_checkpoint(settings: config.Export, checkpoint: Path) -> None:
