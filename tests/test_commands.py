@@ -45,7 +45,9 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     shown = command("--help")
     assert shown.returncode == 0, shown.stderr
     assert "noise: gaussian, gaussian_range, masking, salt_and_pepper" in shown.stdout
-    experiments = ", ".join(f"{recipe}_sigma{sigma}" for recipe in ("best", "fast", "notebook") for sigma in (2, 6))
+    experiments = (
+        "any_sigma, best_sigma2, best_sigma6, fast_sigma2, fast_sigma6, notebook_sigma2, notebook_sigma6, pictures"
+    )
     assert f"experiment: {experiments}\n" in shown.stdout
     explained = [
         line.split("=")[0].strip() for line in shown.stdout.splitlines() if line.startswith("  ") and "=" in line
@@ -59,7 +61,7 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
 def test_the_configuration_is_shown_without_torch(command: Command) -> None:
     shown = command("--cfg", "job", "noise.sigma=6")
     assert shown.returncode == 0, shown.stderr
-    assert yaml.safe_load(shown.stdout)["noise"] == {"kind": "gaussian", "mean": 0.0, "sigma": 6}
+    assert yaml.safe_load(shown.stdout)["noise"] == {"kind": "gaussian", "mean": 0.0, "sigma": 6, "clip": False}
 
 
 @pytest.mark.parametrize(

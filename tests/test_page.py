@@ -17,7 +17,7 @@ from dae_lightning import DenoisingAutoencoder, config
 from dae_lightning.cli import commands
 from dae_lightning.data.idx import read_idx
 from dae_lightning.errors import ConfigError, ExportError
-from dae_lightning.evaluation.estimators import Wiener
+from dae_lightning.evaluation.estimators import wiener
 from dae_lightning.inference import page as pages
 from dae_lightning.inference.export import export_checkpoints
 from dae_lightning.model.metrics import psnr
@@ -137,11 +137,10 @@ def test_the_numbers_are_those_of_python(
     assert sigma == pytest.approx(8 * (step / 200) ** 2)
     noisy = clean + 0.125 + sigma * normals(1 + presses, 144).view(1, 12, 12)
     train = read_idx(idx_root / "train-images-idx3-ubyte.gz")
-    wiener = Wiener()
-    wiener.fit(train, GaussianNoise(0.125, sigma))
     with torch.no_grad():
         denoised = [model.eval()(noisy) for model in two_models]
-    expected = [noisy, *denoised, wiener(noisy), train.float().mean(0, keepdim=True) / 255]
+    filtered = wiener(train, GaussianNoise(0.125, sigma))(noisy)
+    expected = [noisy, *denoised, filtered, train.float().mean(0, keepdim=True) / 255]
     estimates = page.evaluate("methods.map((method) => Array.from(method.estimate(noisy, state.sigma)))")
     for estimate, right in zip(estimates, expected, strict=True):
         torch.testing.assert_close(torch.tensor(estimate), right.flatten(), atol=1e-3, rtol=0)

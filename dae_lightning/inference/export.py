@@ -2,8 +2,8 @@
 
 Either of the first two maps `images`, float32 (N, *input_shape), N >= 1, to `denoised`, of the same shape and in
 [0, 1]; it adds no noise. A network that takes sigma has a second input, `sigma` (N,): of the noise in each image, or -1
-for the network's own estimate. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and `network` as JSON, and
-the version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
+for the network's own estimate. The metadata are `input_shape`, `latent`, `noise` (the one it was trained on) and
+`network` as JSON, and the version of `dae_lightning`. docs/using.md denoises with onnxruntime alone.
 """
 
 import io
