@@ -57,7 +57,7 @@ def rate(root: str, seconds: float) -> float:
                 trainer.should_stop = True
                 trainer.limit_val_batches = 0
 
-    overrides = ["data=idx", f"data.root={root}", "trainer=cpu", "data.val_size=0", "steps_per_execution=5"]
+    overrides = ["data=idx", f"data.root={root}", "trainer=cpu", "data.val_size=0", "steps_per_execution=10"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = checked(compose("train", [*overrides, "trainer.enable_progress_bar=false"]), config.Train)
     data, clock = make_data(settings), Clock()

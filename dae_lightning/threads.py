@@ -14,7 +14,7 @@ from pathlib import Path
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-SPIN = 10_000  # iterations, some 50 microseconds: as fast as the default where it is quiet
+SPIN = 30_000  # iterations, some 100 microseconds: as fast as the default where it is quiet
 LOOKS = 3  # at what else runs, 5 ms apart
 
 _SETTLED: list[str] = []

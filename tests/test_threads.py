@@ -19,7 +19,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("busy", "expected"), [(True, {"OMP_WAIT_POLICY": "PASSIVE"}), (False, {"GOMP_SPINCOUNT": "10000"})]
+    ("busy", "expected"), [(True, {"OMP_WAIT_POLICY": "PASSIVE"}), (False, {"GOMP_SPINCOUNT": "30000"})]
 )
 def test_threads_spin_only_where_the_machine_is_quiet(
     busy: bool, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
