@@ -1,6 +1,7 @@
 """The page of `dae-export format=page`, in a real browser: its numbers are Python's, and it works for anybody."""
 
 import io
+import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from dae_lightning.inference import page as pages
 from dae_lightning.inference.export import export_checkpoints
 from dae_lightning.model.metrics import psnr
 from dae_lightning.model.network import DenseNetwork
-from dae_lightning.model.noise import GaussianNoise
+from dae_lightning.model.noise import GaussianNoise, GaussianRange
+from dae_lightning.model.noise_level import estimate_sigma
 from dae_lightning.schema import check
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -65,6 +67,21 @@ def compared(two_models: list[DenoisingAutoencoder], idx_root: Path, tmp_path_fa
 @pytest.fixture(scope="module")
 def colourful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tmp_path_factory.mktemp("colour"), [make_model((3, 40, 36), 5, 1.0)])
+
+
+@pytest.fixture(scope="module", params=[(14, 12), (3, 10, 12)], ids=["grey", "colour"])
+def any_level(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DenoisingAutoencoder]:
+    """The page of a model that knows sigma, beside one that does not; and the former."""
+    noise = GaussianRange(0.125, 0.02, 2.0, clip=True)
+    network = {"kind": "sigma_aware", "input_scale": 0.5}
+    model = DenoisingAutoencoder(request.param, 6, noise, network).eval()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.network.parameters():
+            weights.copy_(weights.add(torch.randn(weights.shape, generator=random), alpha=0.3).half())
+        model.network.condition.bias[-1] = 0.0  # so that the input has a good share in the output
+    folder = tmp_path_factory.mktemp("any_level")
+    return export(folder, [model, make_model(request.param, 9, 6.0)]), model
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +133,10 @@ def clean_image(page: Any) -> Tensor:
     return torch.tensor(page.evaluate("Array.from(state.clean)"))
 
 
-def shown_psnr(page: Any) -> list[float]:
-    texts = page.locator("#denoising output").all_text_contents()
-    return [float(text.replace("\N{MINUS SIGN}", "-").removesuffix(" dB")) for text in texts]
+def shown_psnr(page: Any, section: str = "denoising") -> list[float]:
+    texts = page.locator(f"#{section} output").all_text_contents()
+    numbers = [text.replace("\N{MINUS SIGN}", "-").replace("exact", "inf").removesuffix(" dB") for text in texts]
+    return [float(number) for number in numbers]
 
 
 @pytest.mark.parametrize(("sample", "step", "presses"), [(0, 10, 0), (3, 100, 1), (39, 200, 2)])
@@ -148,8 +166,61 @@ def test_the_numbers_are_those_of_python(
 
     with torch.no_grad():
         reconstructed = [float(psnr(model(clean), clean)) for model in two_models]
-    texts = page.locator("#reconstruction output").all_text_contents()
-    assert [float(text.removesuffix(" dB")) for text in texts] == pytest.approx(reconstructed, abs=0.01)
+    assert shown_psnr(page, "reconstruction") == pytest.approx(reconstructed, abs=0.01)
+
+
+def test_a_model_that_knows_sigma_is_told_it_or_estimates_it_as_in_python(any_level: Any, open_page: Open) -> None:
+    path, model = any_level
+    page = open_page(path)
+    page.locator("#samples label").nth(3).click()
+    clean = clean_image(page).view(1, *model.input_shape)
+    assert page.locator("#clip").is_checked()  # as the first model was trained
+    for step, clip, told in itertools.product((0, 10, 60, 200), (True, False), (False, True)):
+        page.locator("#sigma").fill(str(step))
+        page.locator("#clip").set_checked(clip)
+        page.locator("#told" if told else "#estimated").check()
+        noisy, sigma = page.evaluate("[Array.from(noisy), state.sigma]")
+        noisy = torch.tensor(noisy).view_as(clean)
+        with torch.no_grad():
+            right = [model.network(image, s if told else None) for image, s in ((noisy, sigma), (clean, 0))]
+            code = model.network.encode(noisy, sigma if told else None)
+        denoised, shown_code = page.evaluate(
+            "['denoise', 'encode'].map((f) => Array.from(models[0][f](noisy, state.sigma)))"
+        )
+        torch.testing.assert_close(torch.tensor(denoised), right[0].flatten(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(torch.tensor(shown_code), code.flatten(), atol=1e-3, rtol=0)
+        scores = [shown_psnr(page)[1], shown_psnr(page, "reconstruction")[0]]
+        assert scores == pytest.approx([float(psnr(image, clean)) for image in right], abs=0.01)
+        level = page.locator("#denoising small").nth(1).text_content()
+        said = float(level.removeprefix("told sigma " if told else "estimates sigma "))
+        assert said == pytest.approx(sigma if told else float(estimate_sigma(noisy)), abs=0 if told else 0.0051)
+    page.locator("#sigma").fill("20")
+    shown = []
+    for knowledge in ("#estimated", "#told"):
+        page.locator(knowledge).check()
+        shown.append(page.locator("#denoising output").nth(1).text_content())
+        page.locator(f"#curve[aria-label*='Denoised by A: {shown[-1]};']").wait_for()  # it follows after a pause
+    assert shown[0] != shown[1]
+
+
+def test_what_a_model_knows_is_chosen_by_keyboard_where_one_can_know(
+    any_level: Any, compared: Path, open_page: Open
+) -> None:
+    page = open_page(any_level[0])
+    knowledge = page.get_by_role("radiogroup", name="Sigma is")
+    assert knowledge.get_by_role("radio", name="estimated").is_checked()
+    page.locator("#estimated").focus()
+    page.keyboard.press("ArrowRight")
+    assert knowledge.get_by_role("radio", name="told").is_checked()
+    assert "told sigma 2" in page.locator("#denoising canvas").nth(1).get_attribute("aria-label")
+    assert page.locator("#denoising small").all_text_contents() == ["", "told sigma 2", "", "", ""]
+    assert page.get_by_text("stays good at every noise level it was trained on").is_visible()
+    models = page.locator("#models li").all_text_contents()
+    assert models[0] == "A: trained on sigma 0.02 to 2, clipped to bytes, code of 6 numbers"
+
+    page = open_page(compared)
+    assert not page.locator("#knowledge").is_visible()
+    assert not page.locator("#any-level").is_visible()
 
 
 def test_the_curve_says_what_the_figures_say_and_noise_can_be_clipped(compared: Path, open_page: Open) -> None:
@@ -342,7 +413,9 @@ def test_a_model_that_fits_no_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"^checkpoint=run1: takes images of \(8, 9\), but the first takes \(8, 8\)$"):
         export(tmp_path, [small, make_model((8, 9), 3, 1.0)])
     foreign = make_model((8, 8), 3, 1.0, Foreign((8, 8), 3))
-    with pytest.raises(ExportError, match=r"^checkpoint=mine: a page cannot compute network=foreign; known: dense$"):
+    with pytest.raises(
+        ExportError, match=r"^checkpoint=mine: a page cannot compute network=foreign; known: dense, sigma_aware$"
+    ):
         pages.check_models({"mine": foreign})
     with torch.no_grad():
         small.network.encoder.weight.fill_(1e5)

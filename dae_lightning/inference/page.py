@@ -27,13 +27,14 @@ from dae_lightning.evaluation.estimators import pixel_moments
 from dae_lightning.files import replacing
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.checkpoint import read_checkpoint
-from dae_lightning.model.noise import corrupt_each
+from dae_lightning.model.noise import ClippableNoise, Noise, corrupt_each
+from dae_lightning.model.noise_level import CLIPPED
 from dae_lightning.randomness import generator
 from dae_lightning.schema import check
 
 PARTS = Path(__file__).with_suffix("")  # the folder of the page's own files
-SCRIPTS = ("arrays.js", "model.js", "draw.js", "curve.js", "code.js", "main.js")
-NETWORKS = ("dense",)  # the kinds that model.js computes
+SCRIPTS = ("arrays.js", "noise_level.js", "model.js", "draw.js", "curve.js", "code.js", "main.js")
+NETWORKS = ("dense", "sigma_aware")  # the kinds that model.js computes
 LONGEST_SIDE = 64
 SAMPLES = 40
 TOLERANCE = 0.01  # of a pixel, in units of its [0, 1] range: what weights in half precision may change
@@ -124,14 +125,17 @@ def assemble(models: list[DenoisingAutoencoder], splits: Splits, note: str | Non
     content = {
         "shape": [test[0].numel() // (height * width), height, width],
         "noise_mean": getattr(models[0].noise, "mean", 0.0),
+        "clip": getattr(models[0].noise, "clip", False),
+        "clipped_details": CLIPPED,
         "note": note,
         "samples": packed(test[spread]),
         "prior": prior(splits.for_training().images),
         "models": [
             {
-                "title": model.noise.title(),
+                "trained": trained_on(model.noise),
                 "sigma": getattr(model.noise, "sigma", None),
                 "latent": model.latent,
+                "takes_sigma": model.network.takes_sigma,
                 "network": model.network.settings(),
                 "weights": {name: packed(value.half()) for name, value in model.network.state_dict().items()},
             }
@@ -143,6 +147,14 @@ def assemble(models: list[DenoisingAutoencoder], splits: Splits, note: str | Non
         script="\n".join((PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS),
         data=json.dumps(content).replace("<", "\\u003c"),  # nothing in it ends the script that holds it
     )
+
+
+def trained_on(noise: Noise) -> str:
+    """As in "sigma 2", or "sigma 0.02 to 2, clipped to bytes"; of noise that has no sigma, its title."""
+    if not isinstance(noise, ClippableNoise):
+        return noise.title()
+    levels = " to ".join(f"{level:g}" for level in noise.levels())
+    return f"sigma {levels}, clipped to bytes" if noise.clip else f"sigma {levels}"
 
 
 def packed(values: Tensor) -> dict[str, Any]:

@@ -5,7 +5,8 @@ const byId = (id) => document.getElementById(id);
 const { shape } = data;
 const pixels = shape[0] * shape[1] * shape[2];
 const samples = imagesOf(data.samples);
-const models = data.models.map(makeModel);
+const levelOf = (image, sigma) => (state.told ? sigma : estimateSigma(image, shape, data.clipped_details));
+const models = data.models.map((packed, i) => makeModel(packed, i, levelOf));
 const meanImage = floatsOf(data.prior.mean);
 const wiener = makeWiener(data.prior, data.noise_mean);
 const colours = models.map((_, i) => `oklch(var(--lightness) 0.15 ${(255 + i * 137.5) % 360})`); // far apart, any number
@@ -19,13 +20,14 @@ const methods = [
     kind: "model",
     colour: colours[i],
     sigma: model.sigma,
+    takesSigma: model.takesSigma,
     estimate: model.denoise,
   })),
   { name: "Wiener filter", detail: "best linear, told sigma", kind: "wiener", colour: "var(--ink)", estimate: wiener },
   { name: "Mean image", detail: "ignores its input", kind: "mean", colour: "var(--quiet)", estimate: () => meanImage },
 ];
 
-const state = { clean: samples[0].slice(), sigma: 2, seed: 1, clip: false };
+const state = { clean: samples[0].slice(), sigma: 2, seed: 1, clip: data.clip, told: false };
 let normal = normals(state.seed, pixels);
 let noisy = null;
 let curves = null;
@@ -37,16 +39,18 @@ const decibels = (value) => (value > 99 ? "exact" : `${value.toFixed(2)} dB`.rep
 
 function makeFigure(parent, name, detail, colour) {
   const figure = document.createElement("figure");
-  figure.innerHTML = `<canvas class="pixels" role="img"></canvas><figcaption><b></b><span></span><output></output></figcaption>`;
+  figure.innerHTML = `<canvas class="pixels" role="img"></canvas>
+    <figcaption><b></b><span></span><output></output><small></small></figcaption>`;
   figure.style.setProperty("--accent", colour);
   figure.querySelector("b").textContent = name;
   figure.querySelector("span").textContent = detail;
   parent.append(figure);
-  return (image) => {
+  return (image, level = "") => {
     const value = decibels(psnr(image, state.clean));
     show(figure.firstChild, image, shape);
     figure.querySelector("output").textContent = value;
-    figure.firstChild.setAttribute("aria-label", `${name}, ${value}`);
+    figure.querySelector("small").textContent = level;
+    figure.firstChild.setAttribute("aria-label", [name, value, level].filter(Boolean).join(", "));
     return figure;
   };
 }
@@ -58,13 +62,24 @@ const reconstructionFigures = models.map((model, i) => {
 });
 const code = makeCodeView(shape, models, colours);
 
+// Which sigma a model was given with an image, in words
+function levelShown(model, image, sigma) {
+  if (!model.takesSigma) return "";
+  return state.told ? `told sigma ${sigma}` : `estimates sigma ${levelOf(image, sigma).toFixed(2)}`;
+}
+
 function update() {
   noisy = noisyAt(state.sigma);
   const estimates = methods.map((method) => method.estimate(noisy, state.sigma));
   const scores = estimates.map((estimate) => psnr(estimate, state.clean));
   const best = scores.indexOf(Math.max(...scores));
-  estimates.forEach((estimate, i) => denoisingFigures[i](estimate).classList.toggle("best", i === best));
-  models.forEach((model, i) => reconstructionFigures[i](model.denoise(state.clean, 0)));
+  estimates.forEach((estimate, i) => {
+    const figure = denoisingFigures[i](estimate, levelShown(methods[i], noisy, state.sigma));
+    figure.classList.toggle("best", i === best);
+  });
+  models.forEach((model, i) => {
+    reconstructionFigures[i](model.denoise(state.clean, 0), levelShown(model, state.clean, 0));
+  });
   show(byId("clean"), state.clean, shape);
   code.update(noisy, state.sigma, state.clean);
   byId("sigma-shown").textContent = `sigma ${state.sigma}`;
@@ -149,6 +164,12 @@ byId("clip").addEventListener("change", (event) => {
   state.clip = event.target.checked;
   changed();
 });
+for (const name of ["estimated", "told"]) {
+  byId(name).addEventListener("change", () => {
+    state.told = name === "told";
+    changed();
+  });
+}
 byId("other").addEventListener("click", () => {
   state.seed += 1;
   normal = normals(state.seed, pixels);
@@ -207,6 +228,8 @@ for (const method of methods) {
   byId("legend").append(item);
 }
 
+byId("knowledge").hidden = byId("any-level").hidden = !models.some((model) => model.takesSigma);
+byId("one-level").hidden = !models.some((model) => model.sigma !== null);
 byId("note").textContent = data.note ?? "";
 byId("note").hidden = !data.note;
 
@@ -215,6 +238,7 @@ byId("note").hidden = !data.note;
 const start = Math.min(HIGHEST_SIGMA, models[0].sigma ?? 2);
 byId("sigma").value = Math.round(200 * place(start));
 state.sigma = sigmaOf(byId("sigma").value);
+byId("clip").checked = state.clip;
 changed();
 addEventListener("resize", update);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);

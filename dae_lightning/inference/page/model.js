@@ -1,7 +1,9 @@
 // Noise, networks, the two estimates that need no network, and how good an image is.
 // An image is a Float32Array (channels * height * width); clean ones lie in [0, 1].
 
-const NEGATIVE_SLOPE = 0.3; // of LeakyReLU, as in model/network.py
+const NEGATIVE_SLOPE = 0.3; // of LeakyReLU; this and the next two as in model/network.py
+const DATA_STD = 0.35;
+const SIGMAS = [0.01, 100];
 const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 const clipped = (value) => Math.min(1, Math.max(0, value));
 
@@ -42,39 +44,77 @@ function psnr(estimate, clean) {
   return -10 * Math.log10(squares / clean.length);
 }
 
+// One dense layer each way: of an image to its code, and back
+function makeLayers(weights) {
+  const encoder = weights["encoder.weight"]; // (latent, pixels)
+  const decoder = weights["decoder.weight"]; // (pixels, latent)
+  const encoderBias = weights["encoder.bias"];
+  const decoderBias = weights["decoder.bias"];
+  const latent = encoderBias.length;
+  const pixels = decoderBias.length;
+  return {
+    encode: (image, scale) =>
+      multiply(encoder, image).map((sum, unit) => {
+        const answer = scale * sum + encoderBias[unit];
+        return answer < 0 ? NEGATIVE_SLOPE * answer : answer;
+      }),
+    decode: (code) => multiply(decoder, code).map((sum, pixel) => sigmoid(sum + decoderBias[pixel])),
+    filter: (unit) => encoder.subarray(unit * pixels, (unit + 1) * pixels),
+    column: (unit) => decoderBias.map((_, pixel) => decoder[pixel * latent + unit]),
+  };
+}
+
 // The networks by kind: of settings and weights by name, a function each for
 // - denoise(noisy, sigma), an image, and encode(noisy, sigma), its code; sigma is for networks that are told it
 // - filter(unit) and column(unit), what a unit of the code sees and what it paints: weights of the shape of an image
 const NETWORKS = {
   dense(settings, weights) {
-    const encoder = weights["encoder.weight"]; // (latent, pixels)
-    const decoder = weights["decoder.weight"]; // (pixels, latent)
-    const encoderBias = weights["encoder.bias"];
-    const decoderBias = weights["decoder.bias"];
-    const latent = encoderBias.length;
-    const pixels = decoderBias.length;
-    const encode = (noisy) =>
-      multiply(encoder, noisy).map((sum, unit) => {
-        const answer = settings.input_scale * sum + encoderBias[unit];
-        return answer < 0 ? NEGATIVE_SLOPE * answer : answer;
-      });
+    const { decode, ...layers } = makeLayers(weights);
+    const encode = (noisy) => layers.encode(noisy, settings.input_scale);
+    return { ...layers, encode, denoise: (noisy) => decode(encode(noisy)) };
+  },
+
+  sigma_aware(settings, weights) {
+    const { decode, ...layers } = makeLayers(weights);
+    const latent = weights["encoder.bias"].length;
+    // The gain of each unit, the shift of each, and the gate, of log sigma
+    const condition = (logSigma) => {
+      const sums = weights["level.weight"].map((weight, i) => weight * logSigma + weights["level.bias"][i]);
+      const hidden = sums.map((sum) => sum * sigmoid(sum));
+      return multiply(weights["condition.weight"], hidden).map((sum, i) => sum + weights["condition.bias"][i]);
+    };
+    // The code, and the share that the input has in the output
+    const look = (noisy, sigma) => {
+      const level = Math.min(SIGMAS[1], Math.max(SIGMAS[0], sigma));
+      const conditions = condition(Math.log(level));
+      const answers = layers.encode(noisy, settings.input_scale / Math.hypot(level, DATA_STD));
+      const code = answers.map((answer, unit) => (1 + conditions[unit]) * answer + conditions[latent + unit]);
+      return { code, share: sigmoid(conditions[2 * latent]) };
+    };
     return {
-      encode,
-      denoise: (noisy) => multiply(decoder, encode(noisy)).map((sum, pixel) => sigmoid(sum + decoderBias[pixel])),
-      filter: (unit) => encoder.subarray(unit * pixels, (unit + 1) * pixels),
-      column: (unit) => decoderBias.map((_, pixel) => decoder[pixel * latent + unit]),
+      ...layers,
+      encode: (noisy, sigma) => look(noisy, sigma).code,
+      denoise(noisy, sigma) {
+        const { code, share } = look(noisy, sigma);
+        return decode(code).map((pixel, i) => (1 - share) * pixel + share * clipped(noisy[i]));
+      },
     };
   },
 };
 
-function makeModel(packed, index) {
+// `levelOf` says of an image and its sigma which sigma a network that takes one is given
+function makeModel(packed, index, levelOf) {
   const entries = Object.entries(packed.weights).map(([name, value]) => [name, floatsOf(value)]);
   const network = NETWORKS[packed.network.kind](packed.network, Object.fromEntries(entries));
+  const level = packed.takes_sigma ? levelOf : (image, sigma) => sigma;
   return {
     ...network,
+    encode: (image, sigma) => network.encode(image, level(image, sigma)),
+    denoise: (image, sigma) => network.denoise(image, level(image, sigma)),
     letter: String.fromCharCode(65 + index),
-    trained: packed.sigma === null ? packed.title : `sigma ${packed.sigma}`,
+    trained: packed.trained,
     sigma: packed.sigma,
+    takesSigma: packed.takes_sigma,
     latent: packed.latent,
   };
 }
