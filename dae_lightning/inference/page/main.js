@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const { shape } = data;
 const pixels = shape[0] * shape[1] * shape[2];
 const samples = imagesOf(data.samples);
+// Which sigma a network that takes one is given with an image
 const levelOf = (image, sigma) => (state.told ? sigma : estimateSigma(image, shape, data.clipped_details));
 const models = data.models.map((packed, i) => makeModel(packed, i, levelOf));
 const meanImage = floatsOf(data.prior.mean);
@@ -45,7 +46,7 @@ function makeFigure(parent, name, detail, colour) {
   figure.querySelector("b").textContent = name;
   figure.querySelector("span").textContent = detail;
   parent.append(figure);
-  return (image, level = "") => {
+  return (image, level) => {
     const value = decibels(psnr(image, state.clean));
     show(figure.firstChild, image, shape);
     figure.querySelector("output").textContent = value;
@@ -62,7 +63,7 @@ const reconstructionFigures = models.map((model, i) => {
 });
 const code = makeCodeView(shape, models, colours);
 
-// Which sigma a model was given with an image, in words
+// Which sigma a model was given, in words, as a figure shows it; nothing for other networks
 function levelShown(model, image, sigma) {
   if (!model.takesSigma) return "";
   return state.told ? `told sigma ${sigma}` : `estimates sigma ${levelOf(image, sigma).toFixed(2)}`;
@@ -239,6 +240,7 @@ const start = Math.min(HIGHEST_SIGMA, models[0].sigma ?? 2);
 byId("sigma").value = Math.round(200 * place(start));
 state.sigma = sigmaOf(byId("sigma").value);
 byId("clip").checked = state.clip;
+byId("estimated").checked = true; // browsers remember choices over a reload
 changed();
 addEventListener("resize", update);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
