@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = ".stopping"  # in the folder of a sweep that a signal stops
 STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)  # from a process to those that work for it
 
 
@@ -91,6 +92,8 @@ class StopSignal:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         end_by_the_next()
+        if self.sweep is not None:  # for a launcher's workers that start later
+            (self.sweep / STOPPING).touch()
         if signum != STOP and not self.silent:  # else the sweep's own process, or the first rank, prints it
             print(f"\n{signal.Signals(signum).name}: saving; once more stops at once", file=sys.stderr, flush=True)
         self.pass_on()

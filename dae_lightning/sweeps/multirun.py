@@ -18,7 +18,7 @@ from dae_lightning.cli.hydra_app import HELD
 from dae_lightning.errors import UserError
 from dae_lightning.files import making
 from dae_lightning.locks import sole_use
-from dae_lightning.signals import RELAY, SIGNALS
+from dae_lightning.signals import RELAY, SIGNALS, STOPPING
 from dae_lightning.sweeps.run_jobs import tell
 from dae_lightning.sweeps.summary import progress, summarize
 from dae_lightning.sweeps.sweep import read_sweep
@@ -41,6 +41,7 @@ class Multirun(Callback):
         except OSError:
             return  # the sweeper meets it too, and reports it
         RELAY.sweep = folder
+        (folder / STOPPING).unlink(missing_ok=True)
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         if not any(override.key_or_group == "data.root" and override.is_sweep_override() for override in overrides):
             # a long path that is the same for all tells nothing in the name of a job's folder

@@ -27,7 +27,7 @@ from dae_lightning.cli.hydra_app import one_line, plain, settings_of
 from dae_lightning.cli.run_folders import to_resume
 from dae_lightning.errors import ConfigError, UserError
 from dae_lightning.locks import sole_use
-from dae_lightning.signals import RELAY, SIGNALS, STOP, Interrupted, stop_at_once
+from dae_lightning.signals import RELAY, SIGNALS, STOP, STOPPING, Interrupted, stop_at_once
 from dae_lightning.sweeps.jobs import Job, duration, folder_of
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
@@ -67,6 +67,8 @@ def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
     overrides, beside = list(HydraConfig.get().overrides.task), side_by_side()
     launcher = _serve() if beside else None
     RELAY.raise_if_received()
+    if (Path(HydraConfig.get().sweep.dir) / STOPPING).exists():
+        raise Interrupted(STOP)
     try:
         settings = settings_of(cfg)
     except (ConfigError, OmegaConfBaseException) as error:

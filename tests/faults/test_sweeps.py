@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dae_lightning.locks import sole_use
+from dae_lightning.signals import STOPPING
 from dae_lightning.sweeps import run_jobs
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
@@ -140,10 +141,12 @@ def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(t
     assert recorded(tmp_path, "job_1")[0] == "interrupted"
     assert not (tmp_path / "sweep" / "job_2").exists()
     folder = tmp_path / "sweep"
+    assert (folder / STOPPING).exists()  # a launcher may start another worker: it must begin no job
     assert stopped.said.endswith(f"stopped by SIGTERM; continue with the same command and hydra.sweep.dir={folder}\n")
     again = sweep(tmp_path, idx_root)
     assert again.status() == 0, again.said
     assert "job_0: finished before, skipped\n" in again.said
+    assert not (folder / STOPPING).exists()
     assert whole.status() == 0
     for job in "job_0", "job_1", "job_2":
         assert differing_bits(outcome(folder / job), outcome(tmp_path / "whole" / "sweep" / job)) == 0
