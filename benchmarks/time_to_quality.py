@@ -6,8 +6,8 @@ In processes of their own, by turns, on a machine that is otherwise idle. What c
 bar, metrics.csv and checkpoints in, imports and loading out; medians over the seeds. Keras runs three epochs; the
 median of the last two takes the place of the 97 others. Claims:
 
-- every seed ends at or below the notebook's denoising BCE on the test images, the mean of three seeds of Keras 2
-  (keras2.json, see parity.py);
+- every seed ends at or below the notebook's denoising BCE on the test images, the mean over the seeds of Keras 2
+  in keras2.json (parity.py);
 - in at most 1/150 of Keras' time.
 """
 
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity import CACHE, EXPERIMENTS, SEEDS
+from benchmarks.parity import EXPERIMENTS, original
 
 SHARE = 150
 EPOCHS = 3
@@ -69,8 +69,7 @@ def compare(root: str, notebook: str, seeds: int) -> bool:
         rest = 100 - EPOCHS
         keras.append(result["seconds"] + rest * statistics.median(result["epochs"][1:]))
         found.append(run("time_to_quality", "ours", root, fast, seed))
-    original = json.loads(CACHE.read_text())
-    quality: float = statistics.mean(original[f"{notebook}, seed {seed}"]["denoising"]["bce"] for seed in SEEDS)
+    quality: float = statistics.mean(result["denoising"]["bce"] for result in original(notebook))
     times, errors = [run["seconds"] for run in found], [run["bce"] for run in found]
     cells = [fast]
     for seconds, bce in (keras, f"{quality:.4f}"), (times, f"{min(errors):.4f} to {max(errors):.4f}"):
