@@ -168,7 +168,7 @@ def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, see
     network, noise = denoiser.model.network, denoiser.model.noise
     told = settings.sigma if network.takes_sigma else None
     # of a model that never saw clipped noise, the clipping is what there is to say
-    if settings.sigma is None and (network.takes_sigma or settings.corrupt or noise.in_range):
+    if settings.sigma is None and (network.takes_sigma or (noise.in_range and not settings.corrupt)):
         notes += _noise_level(noisy, denoiser)
     denoised = denoiser(noisy, told)
     if settings.corrupt:
