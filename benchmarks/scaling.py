@@ -1,6 +1,6 @@
 """How the cost grows with the work: latent size, batch size, number of images, epochs, and jobs of one process.
 
-    python benchmarks/scaling.py [PICTURE]
+    python -m benchmarks.scaling [PICTURE]
 
 Trainings as shipped (checkpoints, metrics.csv, progress bar) on random images of 28x28, two threads, the CPU; one
 epoch behind one that is not timed, three rounds in turns, medians. Memory is what the process holds. Claims:

@@ -1,6 +1,6 @@
 """How long the command takes before anything happens, against the imports that it cannot do without.
 
-    python benchmarks/start_up.py [ROUNDS]
+    python -m benchmarks.start_up [ROUNDS]
 
 Processes, one after the other, in turns; what is printed are medians of wall-clock seconds and their ratios. Claims:
 

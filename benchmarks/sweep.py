@@ -1,6 +1,6 @@
 """Twelve jobs on two cores: side by side (`hydra/launcher=joblib`), against one after another, at one thread each.
 
-    python benchmarks/sweep.py [ROUNDS]
+    python -m benchmarks.sweep [ROUNDS]
 
 The two take turns (three rounds in all), held to the same two cores of those that this process may use; what is
 compared are whole commands, so that start-up counts. The jobs: sixty epochs of 11,000 letters each (data=glyphs), a
