@@ -141,7 +141,7 @@ def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(t
     assert recorded(tmp_path, "job_1")[0] == "interrupted"
     assert not (tmp_path / "sweep" / "job_2").exists()
     folder = tmp_path / "sweep"
-    assert (folder / STOPPING).exists()  # a launcher may start another worker: it must begin no job
+    assert (folder / STOPPING).exists()
     assert stopped.said.endswith(f"stopped by SIGTERM; continue with the same command and hydra.sweep.dir={folder}\n")
     again = sweep(tmp_path, idx_root)
     assert again.status() == 0, again.said
@@ -150,6 +150,15 @@ def test_a_signal_saves_the_job_at_work_and_stops_the_sweep_which_then_goes_on(t
     assert whole.status() == 0
     for job in "job_0", "job_1", "job_2":
         assert differing_bits(outcome(folder / job), outcome(tmp_path / "whole" / "sweep" / job)) == 0
+
+
+def test_whoever_works_for_a_sweep_that_is_stopping_begins_no_job(tmp_path: Path, idx_root: Path) -> None:
+    """A launcher may start a worker after the signal, which it has not received."""
+    folder = tmp_path / "sweep"
+    stopped = sweep(tmp_path, idx_root, (folder / STOPPING).touch)
+    assert stopped.status() != 0
+    assert done(tmp_path) == ["job_0", "job_1"]
+    assert not (folder / "job_2").exists()
 
 
 def test_signals_that_reach_the_job_itself_too_count_once(tmp_path: Path, idx_root: Path) -> None:
