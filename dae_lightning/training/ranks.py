@@ -107,9 +107,9 @@ def _run(task: Callable[..., float], told: list[int], *args: object) -> float:
     import torch
 
     os.setsid()  # Ctrl-C in a terminal reaches the parent alone, which passes it on
-    stop_at_once()
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        stop_at_once()
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         if told:
             raise Interrupted(told[0])
         return task(*args)
