@@ -36,7 +36,7 @@ OTHERS = ("nobody", "one loop", "five loops", "three trainings", "a second train
 LOOP = [sys.executable, "-c", "while True: pass"]
 
 
-def rate(root: str, seconds: float) -> float:
+def rate(root: str, seconds: float, *overrides: str) -> float:
     """Images a second of a training in this process."""
     from hydra import compose, initialize_config_dir
     from lightning.pytorch import Callback
@@ -57,9 +57,9 @@ def rate(root: str, seconds: float) -> float:
                 trainer.should_stop = True
                 trainer.limit_val_batches = 0
 
-    overrides = ["data=idx", f"data.root={root}", "trainer=cpu", "data.val_size=0", "steps_per_execution=10"]
+    ours = ["data=idx", f"data.root={root}", "trainer=cpu", "data.val_size=0", "steps_per_execution=10"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = checked(compose("train", [*overrides, "trainer.enable_progress_bar=false"]), config.Train)
+        settings = checked(compose("train", [*ours, "trainer.enable_progress_bar=false", *overrides]), config.Train)
     data, clock = make_data(settings), Clock()
     data.setup()
     with tempfile.TemporaryDirectory() as folder:

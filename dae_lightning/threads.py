@@ -3,18 +3,22 @@
 A training step is a few matrix products, each shared by the threads; whoever is done first waits for the others. By
 default GNU's OpenMP spins for milliseconds there. That is fastest where every thread has a core to itself; beside other
 programs the waiting threads take the cores from those they wait for, and training becomes twenty times slower.
-Neither setting changes a result. (GCC's manual, libgomp, "GOMP_SPINCOUNT"; benchmarks/busy.py.)
+(GCC's manual, libgomp, "GOMP_SPINCOUNT"; benchmarks/busy.py, benchmarks/threads.py.)
+
+No result depends on it: MKL is asked for products whose bits are the same with any number of threads.
 """
 
 import os
 import time
 from contextlib import suppress
+from functools import cache
 from math import ceil, inf
 from pathlib import Path
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SPIN = 30_000  # iterations, some 100 microseconds: as fast as the default where it is quiet
+PAYS = 1_000_000  # multiply-adds of a step's smallest product; below it another thread is as long in coming
 LOOKS = 3  # at what else runs, 5 ms apart
 
 _SETTLED: list[str] = []
@@ -22,12 +26,30 @@ _SETTLED: list[str] = []
 
 def settle() -> None:
     """Set what the user's environment leaves open; to be called before torch is imported."""
+    # "strict": intel.com, oneMKL developer guide, "Reproducibility Conditions"; as fast. Other libraries ignore it
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     if not any(name in os.environ for name in WAITING):
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE"} if is_busy() else {"GOMP_SPINCOUNT": str(SPIN)}
     # without a quota OpenMP finds the number itself
     if not any(name in os.environ for name in NUMBER) and (number := usable_cpus()) < _of_affinity():
         os.environ["OMP_NUM_THREADS"] = str(number)
         _SETTLED.append("OMP_NUM_THREADS")
+
+
+def take_as_many_as_pay(multiply_adds: float) -> None:
+    """Let torch use no more threads than gain time in products of that size, unless the user has said how many."""
+    import torch
+
+    if _SETTLED or not any(name in os.environ for name in NUMBER):
+        torch.set_num_threads(min(_first_number(), max(1, round(multiply_adds / PAYS))))
+
+
+@cache
+def _first_number() -> int:
+    """Torch's own, before an earlier training of this process has changed it."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def leave_the_number() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: the tests train side by side
+# as the commands do, before torch is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the tests train side by side
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 import torch
 from hydra import compose, initialize_config_dir

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dae_lightning import threads
 
@@ -89,6 +90,33 @@ from dae_lightning.cli.main import {command}
     places = {"folder": tmp_path, "run": Path(__file__).parent / "data" / "run_of_0_1"}
     called = [sys.executable, "-c", program, *(argument.format(**places) for argument in arguments)]
     assert subprocess.check_output(called, text=True).strip() in threads.WAITING
+
+
+@pytest.mark.parametrize(("size", "number"), [(100_000, 1), (1_400_000, 1), (2_000_000, 2), (1e9, 4)])
+def test_a_training_takes_no_more_threads_than_pay(size: float, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    threads._first_number.cache_clear()
+    threads.take_as_many_as_pay(size)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    threads.take_as_many_as_pay(size)
+    threads._first_number.cache_clear()
+    assert taken == [number]
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="MKL's promise")
+def test_weights_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    program = "from dae_lightning.cli.main import train; train()"
+    settings = ["data=glyphs", "trainer=cpu", "+trainer.max_steps=20", "+trainer.limit_val_batches=0", "figures=false"]
+    weights = []
+    for number in "12":
+        folder = tmp_path / number
+        called = [sys.executable, "-c", program, *settings, f"hydra.run.dir={folder}"]
+        subprocess.run(called, env=os.environ | {"OMP_NUM_THREADS": number}, check=True, capture_output=True)
+        assert f"{number} threads" in (folder / "results.json").read_text()
+        weights.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_whoever_starts_several_processes_divides_the_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

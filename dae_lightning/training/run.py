@@ -18,6 +18,7 @@ from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import CheckpointError, ConfigError, TrainingError, UserError
 from dae_lightning.files import remove_partial
 from dae_lightning.signals import StopSignal
+from dae_lightning.threads import take_as_many_as_pay
 from dae_lightning.training.callbacks import ExampleImages, History, Row, TrainingBar, tensorboard_logger
 from dae_lightning.training.checkpoints import Checkpoints
 from dae_lightning.training.ddp import agree, together
@@ -85,6 +86,7 @@ def _fit(
     Returns:
         The Trainer, the rows of metrics.csv, and val/denoising/bce of best.ckpt, if there is one.
     """
+    take_as_many_as_pay(settings.batch_size * settings.latent * math.prod(data.input_shape))
     model = make_model(settings, data.input_shape)
     if settings.output_bias == "mean_image":
         model.network.start_at(data.train.images.mean(0, dtype=torch.float32) / 255)
