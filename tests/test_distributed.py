@@ -86,6 +86,11 @@ def test_two_ranks_are_one_process(run: Run, noise: str) -> None:
     assert_alike(run("two", f"noise={noise}", *UNEVEN, *TWO), run("one", f"noise={noise}", *UNEVEN))
 
 
+def test_a_network_that_estimates_sigma_does_so_alike_on_two_ranks(run: Run) -> None:
+    changes = ("noise=gaussian_range", "network=sigma_aware", "optim=adam_onecycle", *UNEVEN)
+    assert_alike(run("two", *changes, *TWO), run("one", *changes))
+
+
 def test_three_ranks_are_one_process_with_a_schedule_and_a_validation_smaller_than_the_ranks(run: Run) -> None:
     changes = ("optim=adam_onecycle", "data.val_size=2", "batch_size=8")
     three, one = run("three", *changes, *THREE), run("one", *changes)

@@ -99,9 +99,10 @@ def test_a_step_that_waits_for_the_gpu_cannot_be_recorded() -> None:
 
 
 @gpu
+@pytest.mark.parametrize("network", [(), ("network=sigma_aware", "noise=gaussian_range")])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_with_and_without_graphs_the_weights_are_the_same(run: Run, precision: str) -> None:
-    overrides = ("trainer=gpu", EXACT, f"trainer.precision={precision}")
+def test_with_and_without_graphs_the_weights_are_the_same(run: Run, precision: str, network: tuple[str, ...]) -> None:
+    overrides = ("trainer=gpu", EXACT, f"trainer.precision={precision}", *network)
     replayed, launched = run("replayed", *overrides), run("launched", *overrides, "cuda_graph=false")
     assert differing_bits(trained(replayed), trained(launched)) == 0
 
