@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
@@ -23,7 +23,12 @@ REMEDY = "not a flag of this command; train a DenoisingAutoencoder with your own
 
 
 class Trainer(Settings):
-    """Lightning's Trainer flags; OTHER_FLAGS belong to automatic optimisation, or to what the project does itself."""
+    """Lightning's Trainer flags; OTHER_FLAGS belong to automatic optimisation, or to what the project does itself.
+
+    What a flag means that no file of `conf/trainer/` sets stands below it, for docs/configuration.md.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Count | Annotated[tuple[Size], List]  # how many on each machine; or, as in [1], which GPU
@@ -31,21 +36,36 @@ class Trainer(Settings):
     precision: Literal["32-true", "bf16-mixed"]
     enable_progress_bar: bool
     benchmark: bool | None = None
+    """let cuDNN time its algorithms and take the fastest"""
     check_val_every_n_epoch: Count | None = None
+    """epochs from one validation to the next"""
     detect_anomaly: bool | None = None
+    """let autograd say which operation made a NaN; slow"""
     deterministic: bool | None = None
+    """let torch use deterministic algorithms only"""
     enable_model_summary: bool | None = None
+    """print the layers and their sizes first"""
     fast_dev_run: bool | Count | None = None
+    """one Lightning step, or so many, of training, validation and test, and no checkpoint: does it run?"""
     inference_mode: bool | None = None
+    """false: validate and test under torch.no_grad instead of torch.inference_mode"""
     limit_train_batches: Batches | None = None
+    """Lightning steps of an epoch (chunks of steps_per_execution batches), or their share"""
     limit_val_batches: Batches | Literal[0] | None = None
+    """batches of a validation, or their share; 0: no validation"""
     limit_test_batches: Batches | None = None
+    """batches of the test, or their share"""
     log_every_n_steps: Size | None = None
+    """Lightning steps from one entry of the logger to the next; metrics.csv has one row an epoch"""
     max_steps: Count | None = None
+    """end after so many optimiser steps, or after max_epochs, whichever is first"""
     max_time: str | None = None
+    """end after this time, as DD:HH:MM:SS, or after max_epochs, whichever is first"""
     num_nodes: Count | None = None
     num_sanity_val_steps: Size | None = None
+    """batches of a validation before the training, to find mistakes in it"""
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    """time Lightning's hooks (simple), every function (advanced) or every operator (pytorch)"""
     strategy: Literal["ddp"] | None = None
 
     @model_validator(mode="before")

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import config, plugins, schema, threads
 from dae_lightning.cli import checks
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
+from dae_lightning.cli.meanings import explained, meanings
 from dae_lightning.cli.run_folders import find_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
@@ -157,7 +158,7 @@ def show_help_if_asked(command: str) -> None:
     for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
         names = {file.stem for file in group.glob("*.yaml")} | schema.KINDS.get(group.name, {}).keys()
         choices += f"{group.name}: {', '.join(sorted(names))}\n"
-    print(template.substitute(APP_CONFIG_GROUPS=choices))
+    print(explained(template.substitute(APP_CONFIG_GROUPS=choices), meanings(CONF, command)))
     sys.exit()
 
 
