@@ -29,12 +29,14 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signature has them
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # as they are written
 
 html_theme = "furo"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
 html_math_renderer = "mathml"
+html_search_scorer = "scorer.js"
 html_copy_source = False
 html_show_search_summary = False  # a browser would have to fetch it, which it cannot for a page opened from disk
 

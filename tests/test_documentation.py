@@ -1,13 +1,27 @@
-"""README.md and docs/: their Python runs, their links lead somewhere."""
+"""README.md and docs/: their Python and their commands run, their links lead somewhere, the reference is not stale."""
 
+import csv
+import json
 import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from PIL import Image
 
-from dae_lightning import DenoisingAutoencoder
+import dae_lightning
+from dae_lightning import DenoisingAutoencoder, schema
+from dae_lightning.cli.hydra_app import CONF, checked
+from dae_lightning.config import Denoise, Evaluate, Export, Train, Trainer
 from tests.conftest import Run, write_idx
 
 ROOT = Path(__file__).parent.parent
@@ -15,8 +29,34 @@ PACKAGE = ROOT / "dae_lightning"
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+NOT_RUN = "# not run by the tests: "  # in a block, with the reason
+RUN_BY_THE_GATE = "python -m pip install -e"  # .ci/run reads these from the README
+PYTHON = {"README.md", "docs/using.md", "docs/notebook.md", "docs/extending.md"}  # pages with a test of their own below
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    """The fenced blocks of a page in a language, without those that are marked as not run."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in found if NOT_RUN not in block]
+
+
+def commands(page: str) -> list[str]:
+    """The commands in a page's blocks, in order, without their remarks."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
+
+
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+COMMANDS = {page: found for page in NAMES if (found := commands(page))}
+
+
+def test_every_block_is_in_a_language_that_is_run_or_in_none() -> None:
+    for page in NAMES:
+        fences = re.findall(r"^```(.*)\n(?:.|\n)*?^```", (ROOT / page).read_text(), re.MULTILINE)
+        assert {fence for fence in fences if not fence.startswith("{")} <= {"python", "bash", "text", ""}, page
+    assert {page for page in NAMES if blocks(page)} == PYTHON
+    programs = {command.split()[0] for found in COMMANDS.values() for command in found}
+    assert programs == {"python", "dae-denoise", "dae-evaluate", "dae-export", "dae-summarize"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -100,3 +140,169 @@ def test_the_page_on_extending_runs_from_top_to_bottom(downloaded: None, tmp_pat
     torch.save({"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}, tmp_path / "model.ckpt")
     again = DenoisingAutoencoder.load_from_checkpoint(tmp_path / "model.ckpt", noise=names["Speckle"](0.5)).eval()
     assert torch.equal(again(clean), model(clean))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+SCHEMAS: dict[str, type[schema.Settings]] = {"denoise": Denoise, "evaluate": Evaluate, "export": Export}
+STANDS_FOR = {"NAME": "fast_sigma2", "noise.sigma=S": "noise.sigma=1"}  # in commands that the text mentions
+
+
+def mentioned() -> Iterator[str]:
+    """Every command of the blocks and within the text."""
+    for page in NAMES:
+        yield from COMMANDS.get(page, [])
+        for command in re.findall(r"(?<!`)`((?:python train\.py|dae-\w+) [^`]+)`", (ROOT / page).read_text()):
+            for name, value in STANDS_FOR.items():
+                command = command.replace(name, value)
+            yield " ".join(command.split())
+
+
+MENTIONED = sorted({command for command in mentioned() if "plugins=" not in command and "-m pip" not in command})
+
+
+@pytest.mark.parametrize("command", [command for command in MENTIONED if "resume=" not in command])
+def test_the_keys_of_a_command_are_there_and_their_values_right(command: str) -> None:
+    program, *words = shlex.split(command)
+    name = program.removeprefix("dae-")
+    if name == "summarize":  # it has no keys
+        return
+    values = [word for word in words if "=" in word and not word.startswith("hydra")]
+    # one job of a sweep
+    single = [word if "[" in word else word.split(",")[0] for word in values]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        if name == "python":
+            checked(compose("train", single), Train)
+        else:
+            checked(compose(name, single), SCHEMAS[name])
+
+
+SMALL = ["trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer=cpu", "examples=2"]
+GLYPHS = ["data.train_size=60", "data.test_size=20"]
+
+
+def quick(words: list[str]) -> list[str]:
+    """A training's arguments for few and small jobs: of two axes of a sweep the first has two values, the other one."""
+    small: list[str] = []
+    for word in words:
+        key, _, value = word.partition("=")
+        swept = "," in value and "[" not in value
+        earlier = sum("," in other for other in small)
+        small.append(f"{key}={','.join(value.split(',')[: 1 if earlier else 2])}" if swept else word)
+    choices = {word.partition("=")[0] for word in words}
+    if "resume" in choices:
+        return [*small, "trainer.max_epochs=2"]
+    chosen = [word for word in SMALL if word.partition("=")[0] not in {"trainer"} & choices]
+    if not {"data"} & choices:
+        return [*small, "data=glyphs", *GLYPHS, *chosen]
+    return [*small, *GLYPHS * ("data=glyphs" in words), *chosen]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", COMMANDS)
+def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, run: Run, idx_root: Path) -> None:
+    if missing := [name for name in ("onnxscript", "hydra_plugins.hydra_joblib_launcher") if not installed(name)]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    glyphs = ["data=glyphs", *GLYPHS]
+    folder = run("run", *glyphs, "noise=gaussian_range", "network=sigma_aware", "trainer.max_epochs=1")
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (28, 28), 90).save(tmp_path / "photos" / "photo.png")
+    places = {"RUN_FOLDER": str(folder), "PHOTOS": "photos", "DIR": str(idx_root)}
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for command in COMMANDS[page]:
+        if command.startswith(RUN_BY_THE_GATE):
+            continue
+        program, *words = shlex.split(command)
+        words = [re.sub(r"\b(RUN_FOLDER|PHOTOS|DIR)\b", lambda name: places[name[0]], word) for word in words]
+        name = "train" if program == "python" else program.removeprefix("dae-")
+        arguments = quick(words[1:]) if name == "train" else words
+        call = [sys.executable, "-c", f"from dae_lightning.cli.main import {name}; {name}()", *arguments]
+        ended = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+
+
+def installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def test_the_gate_runs_the_commands_that_install() -> None:
+    gate = (ROOT / ".ci/run").read_text()
+    assert "readme '^python -m pip install -e" in gate
+    assert "sphinx -q -W" in gate
+
+
+# --- the reference --------------------------------------------------------------------------------------------------
+
+REFERENCE = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
+
+
+@pytest.mark.parametrize("page", REFERENCE)
+def test_the_reference_is_what_the_schema_the_yaml_and_help_say(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text() == REFERENCE[page](), "stale: run python docs/reference.py"
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key not in ("defaults", "kind"):
+            yield prefix + key
+
+
+def test_every_key_is_in_the_reference_with_its_meaning() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    keys = {f"trainer.{flag}" for flag in Trainer.model_fields}
+    for file in CONF.glob("*.yaml"):
+        keys |= {key for key in leaves(yaml.safe_load(file.read_text())) if not key.startswith("hydra.")}
+    for file in CONF.glob("*/*.yaml"):
+        values = leaves(yaml.safe_load(file.read_text()))
+        keys |= {key if file.parent.name == "experiment" else f"{file.parent.name}.{key}" for key in values}
+        assert f"`{file.parent.name}={file.stem}`" in page or f"| `{file.stem}` |" in page
+    for key in keys:
+        said = re.search(rf"^### `{re.escape(key)}`\n\n(.*)\\\n\*.+\*$", page, re.MULTILINE)
+        assert said, key
+        assert len(said[1].rpartition("`: ")[2]) > 3, f"{key} has no meaning: a comment at its line in conf/"
+
+
+def test_every_public_name_is_in_the_api() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert {name for name in dae_lightning.__all__ if name != "__version__"} <= set(
+        re.findall(r"dae_lightning\.(\w+)", page)
+    )
+
+
+def described(name: str, page: str) -> bool:
+    return f"`{name}`" in page or f"`/{name}`" in page
+
+
+def test_every_file_and_column_of_a_run_and_an_evaluation_is_described(run: Run) -> None:
+    page = (ROOT / "docs" / "files.md").read_text()
+    folder = run("run", "data.val_size=10", "logger=csv")
+    settings = Evaluate(
+        checkpoint=str(folder), sigmas=(2.0,), probabilities=None, methods=("noisy",), limit=None, eval_seed=0,
+        examples=2, probe=False, output=str(folder / "evaluation"),
+    )  # fmt: skip
+    from dae_lightning.evaluation.evaluate import evaluate
+
+    evaluate(settings, {str(folder): folder / "checkpoints" / "last.ckpt"}, folder / "evaluation")
+    for file in filter(Path.is_file, folder.rglob("*")):
+        name = str(file.relative_to(folder)).removeprefix("evaluation/")
+        assert described(name, page), name
+        if file.suffix == ".csv":
+            columns = next(csv.reader(file.open()))
+            assert [column for column in columns if not described(column, page)] == []
+        if file.suffix == ".json":
+            assert [key for key in json.loads(file.read_text()) if not described(key, page)] == []
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_the_citation_and_the_changelog_name_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == dae_lightning.__version__
+    assert f"## {dae_lightning.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
