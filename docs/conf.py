@@ -25,6 +25,7 @@ myst_heading_anchors = 3
 # the lesson is a script, whose cells are run when the pages are built; not again while they are as they were
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
+nb_execution_in_temp = True  # what it writes is no source
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 
@@ -36,7 +37,7 @@ html_theme = "furo"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
 html_math_renderer = "mathml"
-html_search_scorer = "scorer.js"
+html_search_scorer = str(ROOT / "docs" / "scorer.js")
 html_copy_source = False
 html_show_search_summary = False  # a browser would have to fetch it, which it cannot for a page opened from disk
 

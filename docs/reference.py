@@ -4,6 +4,7 @@ python docs/reference.py
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,7 +157,7 @@ def with_base(file: Path) -> dict[str, Any]:
 
 
 def default(values: dict[str, Any], key: str) -> str:
-    found = dict(flat(values)).get(key, values.get(key, "+"))
+    found = dict(flat(values)).get(key, "+")
     if found in ("+", "???"):
         return "to be given" if found == "???" else "not set: add it with a plus"
     return f"default `{found if isinstance(found, str) else json.dumps(found)}`"
@@ -175,7 +176,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def commands() -> str:
     parts = [COMMANDS]
-    for command in (*SCHEMAS, "summarize"):
+    for command in re.findall(r'^dae-(\w+) = "', (DOCS.parent / "pyproject.toml").read_text(), re.MULTILINE):
         program = f"from dae_lightning.cli.main import {command}; {command}()"
         shown = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
         parts.append(f"## dae-{command}\n\n```text\n{shown.stdout.strip()}\n```\n")

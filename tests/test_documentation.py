@@ -22,7 +22,10 @@ import dae_lightning
 from dae_lightning import DenoisingAutoencoder, schema
 from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.config import Denoise, Evaluate, Export, Train, Trainer
+from dae_lightning.evaluation.evaluate import evaluate
+from dae_lightning.sweeps.summary import summarize
 from tests.conftest import Run, write_idx
+from tests.test_sweeps import write_job, write_plan
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dae_lightning"
@@ -274,28 +277,42 @@ def test_every_public_name_is_in_the_api() -> None:
     )
 
 
-def described(name: str, page: str) -> bool:
-    return f"`{name}`" in page or f"`/{name}`" in page
-
-
-def test_every_file_and_column_of_a_run_and_an_evaluation_is_described(run: Run) -> None:
+def undescribed(folder: Path) -> list[str]:
+    """The files below a folder, their columns and their keys that docs/files.md does not name."""
     page = (ROOT / "docs" / "files.md").read_text()
-    folder = run("run", "data.val_size=10", "logger=csv")
-    settings = Evaluate(
-        checkpoint=str(folder), sigmas=(2.0,), probabilities=None, methods=("noisy",), limit=None, eval_seed=0,
-        examples=2, probe=False, output=str(folder / "evaluation"),
-    )  # fmt: skip
-    from dae_lightning.evaluation.evaluate import evaluate
-
-    evaluate(settings, {str(folder): folder / "checkpoints" / "last.ckpt"}, folder / "evaluation")
+    names: list[str] = []
     for file in filter(Path.is_file, folder.rglob("*")):
-        name = str(file.relative_to(folder)).removeprefix("evaluation/")
-        assert described(name, page), name
+        names.append(str(file.relative_to(folder)))
         if file.suffix == ".csv":
-            columns = next(csv.reader(file.open()))
-            assert [column for column in columns if not described(column, page)] == []
+            names += next(csv.reader(file.open()))
         if file.suffix == ".json":
-            assert [key for key in json.loads(file.read_text()) if not described(key, page)] == []
+            names += json.loads(file.read_text())
+    return [name for name in names if f"`{name}`" not in page]
+
+
+def test_every_file_and_column_of_a_run_and_its_evaluation_is_described(run: Run, tmp_path: Path) -> None:
+    folder = run("run", "data.val_size=10")
+    values = yaml.safe_load((CONF / "evaluate.yaml").read_text()) | {
+        "data": None,
+        "methods": ["noisy"],
+        "sigmas": [2.0],
+    }
+    known = {key: value for key, value in values.items() if key in Evaluate.model_fields}
+    settings = schema.check(Evaluate, known | {"output": "", "checkpoint": str(folder)}, "")
+    evaluate(settings, {str(folder): folder / "checkpoints" / "last.ckpt"}, tmp_path / "evaluation")
+    assert undescribed(folder) + undescribed(tmp_path / "evaluation") == []
+
+
+def test_every_file_and_column_of_a_sweep_is_described(tmp_path: Path) -> None:
+    write_plan(tmp_path, "latent=2,4")
+    for latent in (2, 4):
+        job = write_job(tmp_path, f"latent={latent}")
+        assert undescribed(job) == []
+    summarize(tmp_path)
+    assert set(undescribed(tmp_path)) <= {
+        "latent",
+        *(f"latent={n}/{name}" for n in (2, 4) for name in ("job.json", "results.json")),
+    }
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------
