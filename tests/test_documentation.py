@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import runpy
 import shlex
@@ -31,10 +32,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dae_lightning"
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
 
-
 NOT_RUN = "# not run by the tests: "  # in a block, with the reason
 RUN_BY_THE_GATE = "python -m pip install -e"  # .ci/run reads these from the README
-PYTHON = {"README.md", "docs/using.md", "docs/notebook.md", "docs/extending.md"}  # pages with a test of their own below
+PYTHON = {
+    "README.md",
+    "docs/using.md",
+    "docs/notebook.md",
+    "docs/extending.md",
+}  # a test below, or in test_export.py, runs them
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -64,7 +69,7 @@ def test_every_block_is_in_a_language_that_is_run_or_in_none() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_pictures_are_there(page: Path) -> None:
-    places = re.findall(r"\]\((?!https?:)([^)#]+)\)|src=\"([^\"]+)\"", page.read_text())
+    places = re.findall(r"\]\((?!https?:)([^)#]+)\)|<img src=\"([^\"]+)\"", page.read_text())
     missing = [place for pair in places for place in pair if place and not (page.parent / place).exists()]
     assert not missing
 
@@ -147,7 +152,7 @@ def test_the_page_on_extending_runs_from_top_to_bottom(downloaded: None, tmp_pat
 
 # --- commands -------------------------------------------------------------------------------------------------------
 
-SCHEMAS: dict[str, type[schema.Settings]] = {"denoise": Denoise, "evaluate": Evaluate, "export": Export}
+SCHEMAS: dict[str, type[schema.Settings]] = {"train": Train, "denoise": Denoise, "evaluate": Evaluate, "export": Export}
 STANDS_FOR = {"NAME": "fast_sigma2", "noise.sigma=S": "noise.sigma=1"}  # in commands that the text mentions
 
 
@@ -161,67 +166,69 @@ def mentioned() -> Iterator[str]:
             yield " ".join(command.split())
 
 
-MENTIONED = sorted({command for command in mentioned() if "plugins=" not in command and "-m pip" not in command})
+# a plugin is imported for good, which other tests need not know; dae-summarize has no keys
+WITHOUT = ("plugins=", "-m pip", "resume=", "dae-summarize")
+MENTIONED = sorted({command for command in mentioned() if not any(part in command for part in WITHOUT)})
 
 
-@pytest.mark.parametrize("command", [command for command in MENTIONED if "resume=" not in command])
+@pytest.mark.parametrize("command", MENTIONED)
 def test_the_keys_of_a_command_are_there_and_their_values_right(command: str) -> None:
     program, *words = shlex.split(command)
-    name = program.removeprefix("dae-")
-    if name == "summarize":  # it has no keys
-        return
     values = [word for word in words if "=" in word and not word.startswith("hydra")]
     # one job of a sweep
     single = [word if "[" in word else word.split(",")[0] for word in values]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        if name == "python":
-            checked(compose("train", single), Train)
-        else:
-            checked(compose(name, single), SCHEMAS[name])
+        name = "train" if program == "python" else program.removeprefix("dae-")
+        checked(compose(name, single), SCHEMAS[name])
 
 
-SMALL = ["trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer=cpu", "examples=2"]
+SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false", "examples=2"]
 GLYPHS = ["data.train_size=60", "data.test_size=20"]
 
 
 def quick(words: list[str]) -> list[str]:
-    """A training's arguments for few and small jobs: of two axes of a sweep the first has two values, the other one."""
-    small: list[str] = []
+    """A training's arguments for few and small jobs: a sweep's first axis keeps two values, the others one."""
+    small, kept = list[str](), 2
     for word in words:
-        key, _, value = word.partition("=")
-        swept = "," in value and "[" not in value
-        earlier = sum("," in other for other in small)
-        small.append(f"{key}={','.join(value.split(',')[: 1 if earlier else 2])}" if swept else word)
-    choices = {word.partition("=")[0] for word in words}
-    if "resume" in choices:
+        if re.fullmatch(r"[\w./]+=[^\[]*,.*", word):
+            key, _, values = word.partition("=")
+            small.append(f"{key}={','.join(values.split(',')[:kept])}")
+            kept = 1
+        else:
+            small.append(word)
+    if any(word.startswith("resume=") for word in words):
         return [*small, "trainer.max_epochs=2"]
-    chosen = [word for word in SMALL if word.partition("=")[0] not in {"trainer"} & choices]
-    if not {"data"} & choices:
-        return [*small, "data=glyphs", *GLYPHS, *chosen]
-    return [*small, *GLYPHS * ("data=glyphs" in words), *chosen]
+    if not any(word.startswith("data=") for word in words):
+        small.append("data=glyphs")
+    return [*small, *GLYPHS * ("data=glyphs" in small), *SMALL]
+
+
+def call(name: str, *arguments: str, folder: Path) -> str:
+    """What a command that must succeed says, called in a folder."""
+    program = [sys.executable, "-c", f"from dae_lightning.cli.main import {name}; {name}()", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, f"dae-{shlex.join([name, *arguments])}\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", COMMANDS)
-def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, run: Run, idx_root: Path) -> None:
+def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, idx_root: Path) -> None:
     if missing := [name for name in ("onnxscript", "hydra_plugins.hydra_joblib_launcher") if not installed(name)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    glyphs = ["data=glyphs", *GLYPHS]
-    folder = run("run", *glyphs, "noise=gaussian_range", "network=sigma_aware", "trainer.max_epochs=1")
+    call("train", *quick(["experiment=any_sigma", "hydra.run.dir=run"]), folder=tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("L", (28, 28), 90).save(tmp_path / "photos" / "photo.png")
-    places = {"RUN_FOLDER": str(folder), "PHOTOS": "photos", "DIR": str(idx_root)}
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    places = {"RUN_FOLDER": "run", "PHOTOS": "photos", "DIR": str(idx_root)}
     for command in COMMANDS[page]:
-        if command.startswith(RUN_BY_THE_GATE):
-            continue
-        program, *words = shlex.split(command)
-        words = [re.sub(r"\b(RUN_FOLDER|PHOTOS|DIR)\b", lambda name: places[name[0]], word) for word in words]
-        name = "train" if program == "python" else program.removeprefix("dae-")
-        arguments = quick(words[1:]) if name == "train" else words
-        call = [sys.executable, "-c", f"from dae_lightning.cli.main import {name}; {name}()", *arguments]
-        ended = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+        if not command.startswith(RUN_BY_THE_GATE):
+            program, *words = shlex.split(command)
+            words = [re.sub(r"\b(RUN_FOLDER|PHOTOS|DIR)\b", lambda name: places[name[0]], word) for word in words]
+            if program == "python":
+                call("train", *quick(words[1:]), folder=tmp_path)
+            else:
+                call(program.removeprefix("dae-"), *words, folder=tmp_path)
 
 
 def installed(name: str) -> bool:
