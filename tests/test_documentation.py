@@ -76,7 +76,7 @@ def test_links_and_pictures_are_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_are_there(page: Path) -> None:
-    named = re.findall(r"`((?!\.hydra/)[\w./]+\.(?:py|md|yaml))`", page.read_text())
+    named = re.findall(r"`((?!\.hydra/|multirun\.yaml)[\w./]+\.(?:py|md|yaml))`", page.read_text())
     missing = [name for name in named if not any((folder / name).exists() for folder in (ROOT, PACKAGE, page.parent))]
     assert not missing
 
@@ -291,7 +291,7 @@ def undescribed(folder: Path) -> list[str]:
     for file in filter(Path.is_file, folder.rglob("*")):
         names.append(str(file.relative_to(folder)))
         if file.suffix == ".csv":
-            names += next(csv.reader(file.open()))
+            names += next(csv.reader(file.read_text().splitlines()))
         if file.suffix == ".json":
             names += json.loads(file.read_text())
     return [name for name in names if f"`{name}`" not in page]

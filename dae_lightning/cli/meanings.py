@@ -7,6 +7,7 @@ from textwrap import wrap
 from dae_lightning.schema import KINDS
 
 _LINE = re.compile(r"(?P<indent> *)(?:- |(?P<key>\w+):)?[^#]*(?:# ?(?P<comment>.*))?")
+FOR_A_PROGRAM = ("@package ", "yaml-language-server:")  # comments that Hydra and editors read
 _EXAMPLE = re.compile(r" +([\w.]+)=\S+")  # in a help template, a line that is to be explained
 
 
@@ -29,7 +30,7 @@ def comments(file: Path) -> tuple[str, dict[str, str]]:
         elif comment and (match["key"] or indent):
             key = ".".join(name for _, name in above)
             found[key] = f"{found[key]} {comment}" if key in found else comment
-    return " ".join(line for line in top if not line.startswith("@package")), found
+    return " ".join(line for line in top if not line.startswith(FOR_A_PROGRAM)), found
 
 
 def meanings(conf: Path, command: str) -> dict[str, str]:
