@@ -86,7 +86,8 @@ def inline_math(writer: Any, node: nodes.Element) -> None:
 
 
 def block_of_math(writer: Any, node: nodes.Element) -> None:
-    writer.body.append(f"<div class='math'>{convert(node.astext(), display='block')}</div>")
+    text = node.astext().replace("{aligned}", "{split}")  # the converter knows it by this name only
+    writer.body.append(f"<div class='math'>{convert(text, display='block')}</div>")
     raise nodes.SkipNode
 
 

@@ -63,7 +63,7 @@ def test_every_page_opens_from_disk_and_fits_the_screen(site: Path, browser: Any
     for file in sorted(site.glob("*.html")):
         page.goto(file.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), file.name
-        assert page.locator("h1").first.is_visible(), file.name
+        assert page.title(), file.name
     assert troubles == []
     page.close()
 
