@@ -217,7 +217,7 @@ def call(name: str, *arguments: str, folder: Path) -> str:
 def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, idx_root: Path) -> None:
     if missing := [name for name in ("onnxscript", "hydra_plugins.hydra_joblib_launcher") if not installed(name)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    call("train", *quick(["experiment=any_sigma", "hydra.run.dir=run"]), folder=tmp_path)
+    call("train", *quick(["noise=gaussian_range", "network=sigma_aware", "hydra.run.dir=run"]), folder=tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("L", (28, 28), 90).save(tmp_path / "photos" / "photo.png")
     places = {"RUN_FOLDER": "run", "PHOTOS": "photos", "DIR": str(idx_root)}
