@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dae_lightning.model.noise import GaussianRange as GaussianRange
     from dae_lightning.model.noise import MaskingNoise as MaskingNoise
     from dae_lightning.model.noise import SaltAndPepperNoise as SaltAndPepperNoise
+    from dae_lightning.training.callbacks import TrainingBar as TrainingBar
+    from dae_lightning.training.interrupt import StopAfterStep as StopAfterStep
 
 __version__: str
 
@@ -34,6 +36,8 @@ _MODULES = {
     "MaskingNoise": "model.noise",
     "Mnist": "data.mnist",
     "SaltAndPepperNoise": "model.noise",
+    "StopAfterStep": "training.interrupt",
+    "TrainingBar": "training.callbacks",
 }
 __all__ = [*_MODULES, "__version__"]
 

@@ -23,6 +23,10 @@ class Interrupted(BaseException):
         self.signum = signum
         self.status = 128 + signum  # what a shell reports of a process that a signal ended
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a traceback's place: where a notebook was stopped is of no interest."""
+        return [str(self)]
+
 
 def stop_at_once() -> None:
     """From now on a signal raises Interrupted wherever the program is: there is no step to finish."""
@@ -40,8 +44,10 @@ def stopping_at_once() -> Iterator[None]:
 
 
 def end_by_the_next() -> None:
-    """From now on a signal ends the process as it would any other."""
+    """From now on a signal ends the process as it would any other; in a notebook, Ctrl-C ends the cell alone."""
     handle(signal.SIG_DFL)
+    if hasattr(sys, "ps1"):  # an interactive session
+        handle(signal.default_int_handler, signal.SIGINT)
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ programs the waiting threads take the cores from those they wait for, and traini
 No result depends on it: MKL is asked for products whose bits are the same with any number of threads.
 """
 
+import multiprocessing
 import os
 import time
 from contextlib import suppress
@@ -56,6 +57,17 @@ def leave_the_number() -> None:
     """For whoever starts several processes and divides the CPUs among them: a number that was settled here goes."""
     while _SETTLED:
         os.environ.pop(_SETTLED.pop(), None)
+
+
+def single_thread_if_forked() -> None:
+    """In a process that was forked from one which may have computed already, as a notebook's has: use one thread.
+
+    OpenMP's other threads do not survive a fork, but the child still waits for them, without end.
+    """
+    if isinstance(multiprocessing.current_process(), getattr(multiprocessing.context, "ForkProcess", ())):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def usable_cpus(groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -19,6 +19,7 @@ from dae_lightning.model.network import Network
 from dae_lightning.model.noise import Noise, corrupt_each
 from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import Seed, check
+from dae_lightning.threads import single_thread_if_forked
 
 ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam"})
 DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense"})
@@ -104,6 +105,9 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         return F.binary_cross_entropy_with_logits(logits, clean)
 
     # --- training -----------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        single_thread_if_forked()  # as strategy="ddp_notebook" starts its processes
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         clean = self.images_of(batch)

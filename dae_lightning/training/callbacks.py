@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Sized
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dae_lightning import kinds
+from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.errors import ConfigError
 from dae_lightning.evaluation.report import write_csv
 from dae_lightning.figures import Examples, print_png
+from dae_lightning.training.many_steps import ManySteps
 
 Row = dict[str, float]
 
@@ -83,28 +86,41 @@ class History(Checkpoint):
 SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")
 
 
-class TrainingBar(Callback):
-    """One bar for the whole training of a ManySteps, or a line an epoch where stderr is no terminal.
+class TrainingBar(ProgressBar):
+    """One bar for a whole fit, or a line an epoch where stderr is neither a terminal nor a notebook's.
 
-    It shows the epoch, the time left, images/s, the loss and the last validation's BCE.
+    It shows the epoch, the time left, images/s, the loss and the last validation's BCE. It suits any Trainer, which
+    then adds no bar of its own: `Trainer(callbacks=[TrainingBar()])`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._bar: Any = None
         self._values: dict[str, str] = {}
+        self._shown = True
+
+    def disable(self) -> None:  # Lightning does, in every process but the first
+        self._shown = False
+
+    def enable(self) -> None:
+        self._shown = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader: Any = trainer.train_dataloader
-        model: Any = pl_module
-        chunks = int(trainer.num_training_batches)
-        begin = trainer.current_epoch + loader.seen(trainer.current_epoch) / chunks  # in epochs
-        end = float(trainer.max_epochs or 0)
-        if (left := model.steps_left()) is not None:
-            end = min(end, round(begin + left / loader.batches_in(chunks), 6))
+        batches, begin, end = trainer.num_training_batches, float(trainer.current_epoch), trainer.max_epochs or 0.0
+        images, batch_size = getattr(loader, "dataset", None), getattr(loader, "batch_size", None)
+        if isinstance(loader, ChunkLoader):
+            images, batch_size = loader.images, loader.chunk_size
+            begin += loader.seen(trainer.current_epoch) / batches  # in epochs
+        if isinstance(pl_module, ManySteps) and (left := pl_module.steps_left()) is not None:
+            end = min(end, round(begin + left / loader.batches_in(int(batches)), 6))
         self._epochs = math.ceil(end)
-        images = round((end - begin) * min(chunks * loader.chunk_size, len(loader.images)))
-        # disable=None: no bar where stderr is not a terminal
-        self._bar = tqdm(total=images, unit=" images", unit_scale=True, dynamic_ncols=True, disable=None)
+        total = None
+        if batch_size and isinstance(images, Sized) and end > begin:  # max_epochs=-1 has no end
+            total = round((end - begin) * min(batches * batch_size, len(images)))
+        # disable=None: no bar where stderr is not a terminal; a notebook has one if ipywidgets is installed
+        hidden = None if self._shown else True
+        self._bar = tqdm(total=total, unit=" images", unit_scale=True, dynamic_ncols=True, disable=hidden)
         self._bar.set_description(self._epoch(trainer), refresh=False)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,21 +129,27 @@ class TrainingBar(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._bar.update(sum(map(len, batch))):  # it was drawn: reading the loss waits for the device
+        if isinstance(pl_module, ManySteps):
+            images = sum(map(len, batch))
+        else:
+            images = len(batch[0] if isinstance(batch, (list, tuple)) else batch)
+        if self._bar.update(images):  # it was drawn: reading the loss waits for the device
             self._values["loss"] = f"{outputs['loss'].item():.4f}"
             self._bar.set_postfix(self._values, refresh=False)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
+        if self._bar is not None and not trainer.sanity_checking:
             self._bar.set_description(f"{self._epoch(trainer)}, validation")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
         shown = {name: f"{float(metrics[name]):.4f}" for name in SHOWN if name in metrics}
         if self._bar.disable:
-            print(self._epoch(trainer), *map(" ".join, shown.items()), sep="  ", file=sys.stderr)
+            if self._shown:
+                print(self._epoch(trainer), *map(" ".join, shown.items()), sep="  ", file=sys.stderr)
             return
-        self._values["loss"] = shown["train/loss"]
+        if "train/loss" in shown:
+            self._values["loss"] = shown["train/loss"]
         if "val/denoising/bce" in shown:
             self._values["val"] = shown["val/denoising/bce"]
         self._bar.set_description(self._epoch(trainer), refresh=False)

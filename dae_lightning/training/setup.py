@@ -56,7 +56,8 @@ def make_trainer(
         "callbacks": callbacks,
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": folder,
-        "enable_progress_bar": False,  # Lightning's, which are of one epoch each
+        # ours alone: Lightning's are of one epoch each
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         "use_distributed_sampler": False,  # the order of the images is ours
     }
     if settings.trainer.strategy is not None:
