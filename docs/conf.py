@@ -28,6 +28,7 @@ nb_execution_mode = "cache"
 nb_execution_in_temp = True  # what it writes is no source
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_ipywidgets_js: dict[str, str] = {}  # or the progress bars of the lesson fetch their script from the network
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

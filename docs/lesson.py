@@ -1,20 +1,21 @@
 # ---
-# jupytext:
-#   text_representation:
-#     extension: .py
-#     format_name: percent
-# kernelspec:
-#   display_name: Python 3
-#   language: python
-#   name: python3
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
 # ---
 
 # %% [markdown]
 # # A denoising autoencoder, from the first line to the last
 #
-# A well-known notebook teaches the denoising autoencoder in Keras, on pictures of clothes. This lesson tells its story
-# again in PyTorch Lightning, in our own words, and then goes on where the notebook stops: it never shows its model a
-# noisy picture.
+# A well-known notebook teaches the denoising autoencoder in Keras, on pictures of clothes. This lesson tells its
+# story again in PyTorch Lightning, in our own words, and then goes on where the notebook stops: it never shows its
+# model a noisy picture.
 #
 # You need to know a little Python and what a neural network is. All cells together take under four minutes on two CPU
 # cores. Run them from top to bottom; do the exercises when you come to them. Solutions are at the end.
@@ -36,9 +37,9 @@
 # %% [markdown]
 # ## What is a denoising autoencoder?
 #
-# An *autoencoder* squeezes a picture into a short list of numbers, its *code*, and draws the picture again from the code
-# alone. Nobody has to label anything: the picture is its own target. But there is a lazy solution. If the code is large
-# enough, the network may simply copy.
+# An *autoencoder* squeezes a picture into a short list of numbers, its *code*, and draws the picture again from the
+# code alone. Nobody has to label anything: the picture is its own target. But there is a lazy solution. If the code
+# is large enough, the network may simply copy.
 #
 # A *denoising* autoencoder (Vincent et al. 2008) takes that solution away. We spoil the picture with noise before the
 # network sees it, and still ask for the clean one:
@@ -52,8 +53,8 @@
 # %% [markdown]
 # ## Setting up
 #
-# Where the package is missing, this cell installs it, from the folder above this file. It names the torch that you have,
-# so that pip leaves it alone, and complains if the two do not go together.
+# Where the package is missing, this cell installs it, from the folder above this file. It names the torch that you
+# have, so that pip leaves it alone, and complains if the two do not go together.
 
 # %%
 import subprocess
@@ -114,12 +115,12 @@ def show(name, figure):
 # %% [markdown]
 # ## The data
 #
-# By default the pictures are letters, A to J, drawn from the fonts that matplotlib brings along: no download. To follow
-# the notebook more closely, put the four files of Fashion-MNIST into a folder and set `LESSON_DATA` to its path before
-# you start. Everything below works with either. The numbers in the text are those of the letters.
+# By default the pictures are letters, A to J, drawn from the fonts that matplotlib brings along: no download. To
+# follow the notebook more closely, put the four files of Fashion-MNIST into a folder and set `LESSON_DATA` to its
+# path before you start. Everything below works with either. The numbers in the text are those of the letters.
 #
-# A picture has 28 x 28 pixels, stored as bytes. We divide by 255: from here on a pixel is a number from 0 (black) to 1
-# (white). There are labels too. We do not need them.
+# A picture has 28 x 28 pixels, stored as bytes. We divide by 255: from here on a pixel is a number from 0 (black) to
+# 1 (white). There are labels too. We do not need them.
 
 # %%
 folder = os.environ.get("LESSON_DATA")
@@ -135,17 +136,17 @@ train.shape, val.shape, test.shape
 show("data", examples_figure({"training": train[:10], "validation": val[:10], "test": test[:10]}, "clean pictures"))
 
 # %% [markdown]
-# **Look at** how much the pictures have in common: dark corners, something bright in the middle, smooth strokes. All of
-# that is knowledge which a denoiser can use.
+# **Look at** how much the pictures have in common: dark corners, something bright in the middle, smooth strokes. All
+# of that is knowledge which a denoiser can use.
 #
 # The model learns from `train`. `val` tells us how it is doing while it learns, and `test` is for the end.
 
 # %% [markdown]
 # ## The noise layer
 #
-# The noise is as simple as can be: to every pixel we add a random number from a normal distribution with mean $\mu$ and
-# standard deviation $\sigma$. The result is *not* clipped to [0, 1]. And the noise must act **while training only**: a
-# layer that goes on spoiling pictures when the model is in use would be of no use.
+# The noise is as simple as can be: to every pixel we add a random number from a normal distribution with mean $\mu$
+# and standard deviation $\sigma$. The result is *not* clipped to [0, 1]. And the noise must act **while training
+# only**: a layer that goes on spoiling pictures when the model is in use would be of no use.
 #
 # PyTorch tells a layer which of the two it is: `self.training` is true after `model.train()` and false after
 # `model.eval()`. So, written out:
@@ -164,8 +165,8 @@ class WrittenOutNoise(nn.Module):
 
 
 # %% [markdown]
-# The package's `GaussianNoise` is the same, plus a random generator that you can hand to it, so that a training can be
-# repeated to the last bit.
+# The package's `GaussianNoise` is the same, plus a random generator that you can hand to it, so that a training can
+# be repeated to the last bit.
 
 # %%
 for layer in (WrittenOutNoise(mean=0.0, sigma=2.0), GaussianNoise(mean=0.0, sigma=2.0)):
@@ -178,12 +179,12 @@ levels = {f"sigma {sigma:g}": GaussianNoise(sigma=sigma)(train[:10]) for sigma i
 show("noise", examples_figure({"clean": train[:10]} | levels, "the same pictures under more and more noise"))
 
 # %% [markdown]
-# **Look at** the row of sigma 2, which is what our model will get: the noise is twice as strong as the whole range from
-# black to white. Can *you* tell the letters? (The figure has to clip what is darker than black or lighter than white. The
-# model sees the true values.)
+# **Look at** the row of sigma 2, which is what our model will get: the noise is twice as strong as the whole range
+# from black to white. Can *you* tell the letters? (The figure has to clip what is darker than black or lighter than
+# white. The model sees the true values.)
 #
-# > **Exercise 1.** Write a `Masking` layer that sets each pixel to 0 with probability $p$, in training only. Check that
-# > about a share $p$ of the pixels is lost.
+# > **Exercise 1.** Write a `Masking` layer that sets each pixel to 0 with probability $p$, in training only. Check
+# > that about a share $p$ of the pixels is lost.
 
 # %% [markdown]
 # ## The model
@@ -194,9 +195,9 @@ show("noise", examples_figure({"clean": train[:10]} | levels, "the same pictures
 # * *encoder*: a dense layer to 256 numbers, then LeakyReLU with slope 0.3: that is the code;
 # * *decoder*: a dense layer back to 784 numbers, then a sigmoid, so that they lie between 0 and 1.
 #
-# The loss is the *binary cross-entropy* of each pixel, averaged. The optimiser is Adam. Small print from the notebook:
-# Keras starts its weights by Glorot's rule and its biases at 0, and its Adam has an epsilon of 1e-7; PyTorch's defaults
-# differ in all three. As a LightningModule:
+# The loss is the *binary cross-entropy* of each pixel, averaged. The optimiser is Adam. Small print from the
+# notebook: Keras starts its weights by Glorot's rule and its biases at 0, and its Adam has an epsilon of 1e-7;
+# PyTorch's defaults differ in all three. As a LightningModule:
 
 
 # %%
@@ -239,15 +240,15 @@ model.network.load_state_dict(at_first)
 print(f"largest difference of any pixel: {difference:.1e}")
 
 # %% [markdown]
-# > **Exercise 2.** How many numbers does the model learn? Count on paper, then let Python count. What share of them would
-# > a code of 32 numbers need?
+# > **Exercise 2.** How many numbers does the model learn? Count on paper, then let Python count. What share of them
+# > would a code of 32 numbers need?
 
 # %% [markdown]
 # ## Training
 #
-# Both are ordinary LightningModules, so a stock `Trainer` and a stock `DataLoader` will do. `TrainingBar` is one progress
-# bar for the whole training. Thanks to `StopAfterStep`, you can press the notebook's stop button: the training ends after
-# the current step, and the model keeps what it has learned.
+# Both are ordinary LightningModules, so a stock `Trainer` and a stock `DataLoader` will do. `TrainingBar` is one
+# progress bar for the whole training. Thanks to `StopAfterStep`, you can press the notebook's stop button: the
+# training ends after the current step, and the model keeps what it has learned.
 #
 # First one epoch of the written-out model: 250 batches of 32 pictures.
 
@@ -298,16 +299,16 @@ print(f"training loss: {losses[0]['train/loss']:.4f} in the first epoch, {losses
 print(f"no model can get below {lowest:.4f}")
 
 # %% [markdown]
-# **Look at** the two upper curves: training and validation with noisy pictures stay together. The model does not learn
-# its pictures by heart; with fresh noise in every epoch it never sees the same input twice. The lower curve is an easier
-# task, clean pictures in.
+# **Look at** the two upper curves: training and validation with noisy pictures stay together. The model does not
+# learn its pictures by heart; with fresh noise in every epoch it never sees the same input twice. The lower curve is
+# an easier task, clean pictures in.
 #
 # Why does the loss not go to 0? Two reasons. Noise destroys, and what is gone nobody can restore. And this loss has a
-# floor of its own: for a grey target $t$ even the perfect answer $s = t$ costs $-t \log t - (1-t) \log (1-t)$, which is 0
-# for black and white only.
+# floor of its own: for a grey target $t$ even the perfect answer $s = t$ costs $-t \log t - (1-t) \log (1-t)$, which
+# is 0 for black and white only.
 #
-# > **Exercise 3.** Replace the loss by the mean squared error, whose floor is 0. Does the model get better, measured in
-# > PSNR? (Override `loss(self, noisy, clean)`.)
+# > **Exercise 3.** Replace the loss by the mean squared error, whose floor is 0. Does the model get better, measured
+# > in PSNR? (Override `loss(self, noisy, clean)`.)
 
 # %% [markdown]
 # ## Images it has seen, and images it has not
@@ -330,8 +331,8 @@ show("training_images", examples_figure(clean_in(model, train[:10]), "training i
 show("test_images", examples_figure(clean_in(model, test[:10]), "test images, clean in"))
 
 # %% [markdown]
-# **Look at** the edges: reconstructions are softer than originals. And compare the two figures: unseen images come back
-# as well as seen ones. What the model has learned is not these pictures but this *kind* of picture.
+# **Look at** the edges: reconstructions are softer than originals. And compare the two figures: unseen images come
+# back as well as seen ones. What the model has learned is not these pictures but this *kind* of picture.
 
 # %% [markdown]
 # ## A lot of noise
@@ -355,8 +356,8 @@ print(
 # %% [markdown]
 # ## Noisy in
 #
-# So let us do it. `corrupt_each` gives each test picture its noise, a function of a seed and of the picture's place: in
-# this way every method below gets exactly the same noisy pictures.
+# So let us do it. `corrupt_each` gives each test picture its noise, a function of a seed and of the picture's place:
+# in this way every method below gets exactly the same noisy pictures.
 
 
 # %%
@@ -381,15 +382,15 @@ print(model_psnr)
 # %% [markdown]
 # **Look at** the middle row again, then at the last one. This is what the model was made for.
 #
-# *PSNR* says how close an estimate is, in decibels: $10 \log_{10} (1 / \text{mean squared error})$. More is better, and
-# 3 dB more mean half the squared error. Denoising is harder than reconstruction, so its PSNR is lower. Reports that give
-# one number should say which of the two it is.
+# *PSNR* says how close an estimate is, in decibels: $10 \log_{10} (1 / \text{mean squared error})$. More is better,
+# and 3 dB more mean half the squared error. Denoising is harder than reconstruction, so its PSNR is lower. Reports
+# that give one number should say which of the two it is.
 #
 # ### A trap: noise that is never added
 #
-# Under Keras 3 the notebook runs without complaint, and trains **without noise**. Its layer relies on being told whether
-# it is training, and Keras 3 tells only layers whose `call` takes an argument `training`. Here is the same mistake in
-# PyTorch, an argument that nobody passes:
+# Under Keras 3 the notebook runs without complaint, and trains **without noise**. Its layer relies on being told
+# whether it is training, and Keras 3 tells only layers whose `call` takes an argument `training`. Here is the same
+# mistake in PyTorch, an argument that nobody passes:
 
 
 # %%
@@ -411,8 +412,8 @@ show("trap", examples_figure({"original": test[:10]} | reconstructions | denoise
 print(f"training loss {trapped_loss:.4f}", trapped_psnr)
 
 # %% [markdown]
-# **Look at** the rows of clean pictures: by everything that the notebook shows, the broken model is the *better* one. Its
-# loss is lower, its reconstructions are sharper. Only a noisy picture gives it away.
+# **Look at** the rows of clean pictures: by everything that the notebook shows, the broken model is the *better* one.
+# Its loss is lower, its reconstructions are sharper. Only a noisy picture gives it away.
 #
 # The moral: test that the noise is there. Two passes of the same picture in training mode must differ.
 
@@ -439,10 +440,11 @@ print({"ours": adds_noise(model), "written out": adds_noise(written), "trapped":
 # training loop:
 #
 # * the **mean image**, whatever the input: whoever does not beat this *floor* has not understood the input at all;
-# * the **Wiener** estimate, the best *linear* one, computed from the mean and the covariance of the training pictures;
-# * the **posterior mean**: an average of all training pictures, weighted by how well each explains the noisy one. If the
-#   test picture were one of them, no method could do better. It is no network, just a very expensive memory: a *ceiling*
-#   to aim at.
+# * the **Wiener** estimate, the best *linear* one, computed from the mean and the covariance of the training
+#   pictures;
+# * the **posterior mean**: an average of all training pictures, weighted by how well each explains the noisy one. If
+#   the test picture were one of them, no method could do better. It is no network, just a very expensive memory: a
+#   *ceiling* to aim at.
 
 # %%
 estimates = {
@@ -459,9 +461,9 @@ with torch.no_grad():
 show("estimates", examples_figure({"clean": test[:10], "noisy": noisy[:10]} | gallery, "sigma 2"))
 
 # %% [markdown]
-# **Look at** the Wiener row and ours side by side. A linear method can only blur, and add up the same patterns for every
-# input; ours bends, because of the LeakyReLU, and its strokes have ends. The posterior mean draws the sharpest pictures.
-# Sometimes it is sharply wrong: it can answer with the wrong letter.
+# **Look at** the Wiener row and ours side by side. A linear method can only blur, and add up the same patterns for
+# every input; ours bends, because of the LeakyReLU, and its strokes have ends. The posterior mean draws the sharpest
+# pictures. Sometimes it is sharply wrong: it can answer with the wrong letter.
 #
 # > **Exercise 5.** Does a denoiser need a large code? Train codes of 8, 32 and 256 numbers for four epochs each, and
 # > compare reconstruction and denoising.
@@ -496,20 +498,21 @@ curves = {
 show("mismatch", curve_figure(curves, "sigma"))
 
 # %% [markdown]
-# **Look at** three places. At the upright lines each model is at home. At the right, the model of sigma 2 drops below the
-# mean image: it takes noise for strokes, and would do better not to look. And at the left, where the noise is weak, the
-# noisy picture itself is better than anything our models make of it. A denoiser that spoils nearly clean pictures!
+# **Look at** three places. At the upright lines each model is at home. At the right, the model of sigma 2 drops below
+# the mean image: it takes noise for strokes, and would do better not to look. And at the left, where the noise is
+# weak, the noisy picture itself is better than anything our models make of it. A denoiser that spoils nearly clean
+# pictures!
 
 # %% [markdown]
 # ## One model for every level
 #
-# The cure is to let the network know how noisy its input is. The package's `sigma_aware` network keeps one dense layer in
-# and one out. It divides its input by about sigma, scales and shifts the code by a small function of sigma, and mixes a
-# share of the input into the output: much where the noise is weak, none where it is strong.
+# The cure is to let the network know how noisy its input is. The package's `sigma_aware` network keeps one dense
+# layer in and one out. It divides its input by about sigma, scales and shifts the code by a small function of sigma,
+# and mixes a share of the input into the output: much where the noise is weak, none where it is strong.
 #
-# And where does it get sigma from? From the picture itself. In smooth pictures neighbours are alike; what differs from
-# pixel to pixel is noise, so its size can be read off. It is trained with another sigma for every picture, between 0.03
-# and 8, and with a rate that rises and falls (`adam_onecycle`), since it has more to learn.
+# And where does it get sigma from? From the picture itself. In smooth pictures neighbours are alike; what differs
+# from pixel to pixel is noise, so its size can be read off. It is trained with another sigma for every picture,
+# between 0.03 and 8, and with a rate that rises and falls (`adam_onecycle`), since it has more to learn.
 
 # %%
 every = DenoisingAutoencoder(
@@ -524,8 +527,9 @@ every_curve = {"one model for every sigma": curve(every, 0.03, 8.0)}
 show("every", curve_figure(every_curve | curves, "sigma"))
 
 # %% [markdown]
-# **Look at** the thick curve on top of the two others: near each specialist's home it is about as good, and everywhere
-# else it is better. At the left it never falls below the noisy picture: it has learned when to keep its hands off.
+# **Look at** the thick curve on top of the two others: near each specialist's home it is about as good, and
+# everywhere else it is better. At the left it never falls below the noisy picture: it has learned when to keep its
+# hands off.
 
 # %%
 column = test[:1].expand(len(SIGMAS), 28, 28)
@@ -537,28 +541,28 @@ show("levels", examples_figure(rows, "one picture at sigma " + ", ".join(f"{sigm
 # %% [markdown]
 # **Look at** the left columns: the second row softens a picture that was nearly clean, the third leaves it alone.
 #
-# > **Exercise 6.** Lie to it. `every.network(noisy, sigma=...)` tells the network a sigma instead of letting it estimate.
-# > Give it pictures of sigma 2 and say 0.5, 2 and 6. Which lie does more harm?
+# > **Exercise 6.** Lie to it. `every.network(noisy, sigma=...)` tells the network a sigma instead of letting it
+# > estimate. Give it pictures of sigma 2 and say 0.5, 2 and 6. Which lie does more harm?
 
 # %% [markdown]
 # ## What to take home
 #
-# * A denoising autoencoder learns without labels what its pictures look like, because it has to restore what the noise
-#   took. This is *self-supervision*; the denoisers inside of today's image generators learn by the same loss, at every
-#   level of noise.
+# * A denoising autoencoder learns without labels what its pictures look like, because it has to restore what the
+#   noise took. This is *self-supervision*; the denoisers inside of today's image generators learn by the same loss,
+#   at every level of noise.
 # * Judge a denoiser by noisy pictures, and next to a floor and a ceiling.
-# * A model knows the kind of pictures and the noise that it was trained on, and nothing else, unless you teach it to look
-#   how noisy its input is.
+# * A model knows the kind of pictures and the noise that it was trained on, and nothing else, unless you teach it to
+#   look how noisy its input is.
 #
-# [How they compare on Fashion-MNIST](evaluation.md), [one model for every level](any_sigma.md) and
-# [extending the package](extending.md) go on from here. On the command line, the notebook's two experiments are
-# `python train.py experiment=notebook_sigma2` and `experiment=notebook_sigma6`.
+# [How they compare on Fashion-MNIST](evaluation.md), [one model for every level](any_sigma.md) and [extending the
+# package](extending.md) go on from here. On the command line, the notebook's two experiments are `python train.py
+# experiment=notebook_sigma2` and `experiment=notebook_sigma6`.
 
 # %% [markdown]
 # ## Solutions
 #
-# **Exercise 1.** Like the noise layer, with another last line. The share that was lost is close to $p$ among the pixels
-# that were not black before.
+# **Exercise 1.** Like the noise layer, with another last line. The share that was lost is close to $p$ among the
+# pixels that were not black before.
 
 
 # %%
@@ -579,8 +583,8 @@ lost = ((masking(train) == 0) & bright).sum() / bright.sum()
 print(f"lost {lost:.3f}; in use, unchanged: {torch.equal(masking.eval()(train), train)}")
 
 # %% [markdown]
-# **Exercise 2.** The encoder has 784 x 256 weights and 256 biases, the decoder 256 x 784 weights and 784 biases: 402,448
-# in all. Nearly all of them are weights, so a code an eighth as long needs an eighth of the numbers.
+# **Exercise 2.** The encoder has 784 x 256 weights and 256 biases, the decoder 256 x 784 weights and 784 biases:
+# 402,448 in all. Nearly all of them are weights, so a code an eighth as long needs an eighth of the numbers.
 
 # %%
 count = sum(weights.numel() for weights in model.parameters())
@@ -590,9 +594,9 @@ print(count, 784 * 256 + 256 + 256 * 784 + 784, f"{share:.3f}")
 
 
 # %% [markdown]
-# **Exercise 3.** PSNR *is* the mean squared error, on another scale, so training for it should win. The difference turns
-# out to be small: both losses are smallest for the same answer, the mean of all clean pictures that might hide behind the
-# noisy one.
+# **Exercise 3.** PSNR *is* the mean squared error, on another scale, so training for it should win. The difference
+# turns out to be small: both losses are smallest for the same answer, the mean of all clean pictures that might hide
+# behind the noisy one.
 
 
 # %%
@@ -609,8 +613,8 @@ for kind in (DenoisingAutoencoder, Squared):
 print(by_loss)
 
 # %% [markdown]
-# **Exercise 4.** The mean of nine independent numbers has a third of their deviation: 6 / 3 = 2. So the model of sigma 2
-# should take it, and do as well as on pictures of sigma 2. It does, to within a few hundredths of a decibel.
+# **Exercise 4.** The mean of nine independent numbers has a third of their deviation: 6 / 3 = 2. So the model of
+# sigma 2 should take it, and do as well as on pictures of sigma 2. It does, to within a few hundredths of a decibel.
 
 # %%
 torch.manual_seed(0)

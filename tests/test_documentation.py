@@ -34,12 +34,7 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob(
 
 NOT_RUN = "# not run by the tests: "  # in a block, with the reason
 RUN_BY_THE_GATE = "python -m pip install -e"  # .ci/run reads these from the README
-PYTHON = {
-    "README.md",
-    "docs/using.md",
-    "docs/notebook.md",
-    "docs/extending.md",
-}  # a test below, or in test_export.py, runs them
+PYTHON = {"README.md", "docs/using.md", "docs/extending.md"}  # a test below, or in test_export.py, runs them
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -114,20 +109,6 @@ STOCK_WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*have no `val_dataloader`",
     "ignore:.*`tensorboardX` has been removed",
 )
-
-
-@STOCK_WARNINGS
-def test_the_notebook_runs_from_top_to_bottom(downloaded: None, tmp_path: Path) -> None:
-    names: dict[str, Any] = {}
-    for block in blocks("docs/notebook.md"):
-        exec(block.replace("max_epochs=100", "max_epochs=2"), names)
-    assert torch.equal(names["unchanged"], names["train"][:5])
-    assert not torch.equal(names["noisy"], names["unchanged"])
-    assert len(names["losses"].values) == 2
-    assert (names["model"].latent, names["strong"].latent) == (256, 192)
-    assert names["strong"].noise.settings() == {"kind": "gaussian", "mean": 0, "sigma": 6}
-    for file in ("loss.png", "train.png", "test.png", "strong.png"):
-        assert (tmp_path / file).is_file()
 
 
 @STOCK_WARNINGS

@@ -12,8 +12,8 @@ from dae_lightning.signals import Interrupted, handle
 class StopAfterStep(Callback):
     """A fit that is interrupted ends after the current step, by raising `Interrupted`; a second time it ends at once.
 
-    The model keeps all steps taken so far, whole, and another fit can continue with it. (By itself, Lightning 2.6 breaks
-    off within a step and raises SystemExit, which a notebook shows as an attempt to exit.)
+    The model keeps all steps taken so far, whole, and another fit can continue with it. (By itself, Lightning 2.6 stops
+    within a step and raises SystemExit, which a notebook shows as an attempt to exit.)
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
