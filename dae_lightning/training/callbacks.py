@@ -116,7 +116,7 @@ class TrainingBar(ProgressBar):
             end = min(end, round(begin + left / loader.batches_in(int(batches)), 6))
         self._epochs = math.ceil(end)
         total = None
-        if batch_size and isinstance(images, Sized) and end > begin:  # max_epochs=-1 has no end
+        if batch_size and isinstance(images, Sized) and end > 0:
             total = round((end - begin) * min(batches * batch_size, len(images)))
         # disable=None: no bar where stderr is not a terminal; a notebook has one if ipywidgets is installed
         hidden = None if self._shown else True
@@ -163,7 +163,8 @@ class TrainingBar(ProgressBar):
             self._bar.close()
 
     def _epoch(self, trainer: Trainer) -> str:
-        return f"epoch {trainer.current_epoch + 1}/{self._epochs}"
+        number = trainer.current_epoch + 1
+        return f"epoch {number}/{self._epochs}" if self._epochs > 0 else f"epoch {number}"  # max_epochs=-1 has no end
 
 
 def tensorboard_logger(folder: Path) -> TensorBoardLogger:
