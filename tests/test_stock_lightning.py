@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,16 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 import dae_lightning
-from dae_lightning import Denoiser, DenoisingAutoencoder, GaussianNoise, Glyphs, ImageDataModule
+from dae_lightning import (
+    Denoiser,
+    DenoisingAutoencoder,
+    GaussianNoise,
+    Glyphs,
+    ImageDataModule,
+    StopAfterStep,
+    TrainingBar,
+)
+from dae_lightning.signals import Interrupted
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
 
 CLEAN = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0)) ** 2
@@ -238,6 +248,30 @@ def test_a_callback_sees_the_loss_of_the_epoch_that_ends(kind: type[DenoisingAut
         runs.append(fit.callback_metrics["train/loss"].item())
     assert seen.losses == runs
     assert len(set(runs)) == 3
+
+
+def test_our_bar_suits_any_trainer_and_is_a_line_an_epoch_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    fit = trainer(callbacks=[TrainingBar()], enable_progress_bar=True)
+    fit.fit(model(), loader(), loader(25))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    loss, bce = (float(fit.callback_metrics[name]) for name in ("train/loss", "val/denoising/bce"))
+    assert f"train/loss {loss:.4f}  val/denoising/bce {bce:.4f}" in lines[-1]
+
+
+def test_ctrl_c_ends_a_fit_between_two_steps_and_restores_the_handler() -> None:
+    class Press(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    before, learning = signal.getsignal(signal.SIGINT), model()
+    with pytest.raises(Interrupted, match="stopped by SIGINT after step 6"):
+        trainer(max_epochs=-1, callbacks=[StopAfterStep(), Press()]).fit(learning, loader())
+    assert learning.batches_seen == 6  # the step in which it came was finished
+    assert signal.getsignal(signal.SIGINT) is before
+    trainer(max_epochs=1).fit(learning, loader())
+    assert learning.batches_seen == 10
 
 
 def test_a_compiled_model_trains() -> None:
