@@ -381,8 +381,8 @@ model_psnr = psnr_of(model, 2.0)
 print(model_psnr)
 
 # %% [markdown]
-# **Look at** the middle row, then at the last one. This is what the model was made for: most letters are there again.
-# Some are others than before.
+# **Look at** the middle row, then at the last one. This is what the model was made for: most letters are back,
+# though some have turned into others.
 #
 # *PSNR* says how close an estimate is, in decibels: $10 \log_{10} (1 / \text{mean squared error})$. More is better,
 # and 3 dB more mean half the squared error. Denoising is harder than reconstruction, so its PSNR is lower. Reports
@@ -463,7 +463,7 @@ with torch.no_grad():
 show("estimates", examples_figure({"clean": test[:10], "noisy": noisy[:10]} | gallery, "sigma 2"))
 
 # %% [markdown]
-# **Look at** the rows of the Wiener estimate and of our model: they are hard to tell apart, and their PSNR says the same.
+# **Look at** the rows of the Wiener estimate and of our model: they are hard to tell apart, and PSNR says the same.
 # Much of what our model does here a linear method can do. The posterior mean draws by far the sharpest letters, because
 # it remembers whole letters, and sometimes it is sharply wrong. The fifth letter is an I; every method takes it for a B.
 # In that noise, it does look more like a B.
