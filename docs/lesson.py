@@ -127,9 +127,9 @@ def show(name, figure):
 folder = os.environ.get("LESSON_DATA")
 source = IdxFolder(folder) if folder else Glyphs(train_size=8500, test_size=1000, seed=0)
 splits = source.load()
-stored = splits.train.images[:8000]  # bytes
+stored = splits.train.images[:-500][:8000]  # bytes
 train = stored / 255
-val = splits.train.images[8000:8500] / 255
+val = splits.train.images[-500:] / 255
 test = splits.test.images[:1000] / 255
 train.shape, val.shape, test.shape
 
