@@ -118,8 +118,8 @@ def test_the_stop_button_lets_our_training_save_and_resume(kernel: Kernel) -> No
     reply, _ = kernel("train(long, Path('run'), record=lambda: print('started', flush=True))", stop=True)
     assert (reply["ename"], reply["traceback"]) == ("Interrupted", ["stopped by SIGINT"])
     assert kernel.text("print(handlers() == before)") == "True\n"
-    shorter = "torch.load('run/checkpoints/last.ckpt', weights_only=True)['epoch'] + 2"
-    kernel.text(f"train(settings(f'trainer.max_epochs={{{shorter}}}'), Path('run'), Path('run/checkpoints/last.ckpt'))")
+    kernel.text("last = Path('run/checkpoints/last.ckpt'); epochs = torch.load(last, weights_only=True)['epoch'] + 2")
+    kernel.text("train(settings(f'trainer.max_epochs={epochs}'), Path('run'), last)")
     assert kernel.text("print(handlers() == before, Path('run/results.json').exists())") == "True True\n"
 
 
@@ -141,13 +141,5 @@ def test_several_processes_train_after_openmp_was_used(kernel: Kernel) -> None:
         "two = trainer(TrainingBar(), max_epochs=2, devices=2, strategy='ddp_notebook')\n"
         "two.fit(learning, DataLoader(images, 200))"
     )
-    changed = "print(torch.equal(learning.network.encoder.weight, first), two.global_step, handlers() == before)"
-    assert kernel.text(changed) == "False 10 True\n"
-
-
-def test_several_processes_are_refused_in_one_line_after_cuda_was_used(kernel: Kernel) -> None:
-    kernel.text("said, torch.cuda.is_initialized = torch.cuda.is_initialized, lambda: True")
-    reply, _ = kernel("trainer(devices=2, strategy='ddp_notebook').fit(model(), DataLoader(images, 200))")
-    kernel.text("torch.cuda.is_initialized = said")
-    assert reply["ename"] == "RuntimeError"
-    assert "CUDA is already initialized" in reply["evalue"].splitlines()[0]
+    changed = "print(torch.equal(learning.network.encoder.weight, first), *two.callback_metrics, handlers() == before)"
+    assert kernel.text(changed) == "False train/loss True\n"
