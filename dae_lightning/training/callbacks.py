@@ -138,7 +138,7 @@ class TrainingBar(ProgressBar):
             self._bar.set_postfix(self._values, refresh=False)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._bar is not None and not trainer.sanity_checking:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._bar.set_description(f"{self._epoch(trainer)}, validation")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
