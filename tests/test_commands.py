@@ -353,7 +353,10 @@ def interrupted(program: str, *arguments: str, cwd: Path) -> "subprocess.Complet
 CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.5)\n"
 
 
-@pytest.mark.parametrize("command", ["train", "denoise", "evaluate", "export", "summarize"])
+COMMANDS = ["train", "denoise", "evaluate", "export", "demo", "summarize"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_ctrl_c_before_a_command_has_begun_is_no_traceback(tmp_path: Path, command: str) -> None:
     """It comes within the first import that takes time."""
     (tmp_path / "hydra.py").write_text(CTRL_C)
@@ -381,6 +384,6 @@ def test_ctrl_c_after_the_last_line_of_a_command_is_no_traceback(tmp_path: Path)
 def test_every_program_starts_where_ctrl_c_is_handled_first() -> None:
     scripts = (TRAIN.parent / "pyproject.toml").read_text().split("[project.scripts]")[1].split("\n\n")[0].split()
     assert [place for place in scripts if "dae_lightning" in place] == [
-        f'"dae_lightning.cli.main:{name}"' for name in ("train", "denoise", "evaluate", "export", "summarize")
+        f'"dae_lightning.cli.main:{name}"' for name in COMMANDS
     ]
     assert "from dae_lightning.cli.main import train\n" in TRAIN.read_text()

@@ -1,5 +1,6 @@
-"""The five commands. Each checks what it can before it imports torch, which takes seconds."""
+"""The six commands. Each checks what it can before it imports torch, which takes seconds."""
 
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from dae_lightning import config
 from dae_lightning.cli import checks, hydra_app
 from dae_lightning.cli.arguments import pasteable
+from dae_lightning.cli.demo import demo as demo
 from dae_lightning.cli.hydra_app import one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, find_checkpoints, to_resume
 from dae_lightning.errors import LostRankError, SweepError, UserError
@@ -56,10 +58,11 @@ def _train(cfg: DictConfig, folder: Path) -> float:
     settings = hydra_app.settings_of(cfg)
     try:
         if settings.trainer.strategy is None or Rank.of_this_process() is not None:
-            return _rank(cfg, settings, folder)
-        with sole_use(folder):  # refuse at once what the first rank, which will hold the folder, would refuse
-            to_resume(settings.resume, folder)
-        return launch(settings.trainer.ranks, _rank, cfg, settings, folder)
+            value = _rank(cfg, settings, folder)
+        else:
+            with sole_use(folder):  # refuse at once what the first rank, which will hold the folder, would refuse
+                to_resume(settings.resume, folder)
+            value = launch(settings.trainer.ranks, _rank, cfg, settings, folder)
     except (Interrupted, LostRankError) as stop:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise
@@ -67,6 +70,10 @@ def _train(cfg: DictConfig, folder: Path) -> float:
         if isinstance(stop, LostRankError):
             raise LostRankError(f"{stop}; {again}") from None
         raise Interrupted(stop.signum, f"; everything is saved, {again}") from None
+    if (folder / "checkpoints" / "last.ckpt").exists():  # not with trainer.fast_dev_run
+        own = shlex.quote(f"plugins=[{','.join(settings.plugins)}]") if settings.plugins else ""
+        print(f"next: dae-export {pasteable('checkpoint', folder)} format=page {own}".rstrip())
+    return value
 
 
 def _rank(cfg: DictConfig, settings: config.Train, folder: Path) -> float:

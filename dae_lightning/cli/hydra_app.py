@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dae_lightning import config, plugins, schema, threads
 from dae_lightning.cli import checks
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
 from dae_lightning.cli.meanings import explained, meanings
-from dae_lightning.cli.run_folders import find_run
+from dae_lightning.cli.run_folders import LATEST, find_run, latest_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
 
@@ -70,7 +70,13 @@ def settings_from_command_line(command: str, kind: type[Settings]) -> Settings:
     if multirun_asked_for():
         raise ConfigError(f"-m: only dae-train runs several jobs; call dae-{command} once for each")
     show_help_if_asked(command)
-    return checked(_composed(CONF, command, *_parsed(command)), kind)
+    cfg = composed(CONF, command, *_parsed(command))
+    said = cfg.get("checkpoint")  # a place or several
+    if LATEST in (places := said if isinstance(said, ListConfig) else [said]):
+        found = latest_run()
+        named = [found if place == LATEST else place for place in places]
+        cfg.checkpoint = named if isinstance(said, ListConfig) else found
+    return checked(cfg, kind)
 
 
 def run_to_resume() -> tuple[DictConfig, Path] | None:
@@ -99,7 +105,7 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
             raise CheckpointError(f"{override}: a run is resumed in its own folder; leave this out")
     overrides = [override for override in overrides if not override.startswith("resume=")]
     overrides.append(f"resume={quoted(str(folder if Path(place).expanduser().is_dir() else checkpoint))}")
-    return _composed(folder / ".hydra", "config", overrides, show), folder
+    return composed(folder / ".hydra", "config", overrides, show), folder
 
 
 def _parsed(command: str) -> tuple[list[str], bool]:
@@ -111,7 +117,8 @@ def _parsed(command: str) -> tuple[list[str], bool]:
     return arguments.overrides, arguments.cfg is not None
 
 
-def _composed(folder: Path, name: str, overrides: list[str], show: bool) -> DictConfig:
+def composed(folder: Path, name: str, overrides: list[str], show: bool = False) -> DictConfig:
+    """A configuration with overrides on top; `show` prints it and exits."""
     with initialize_config_dir(str(folder), version_base="1.3"):
         cfg = compose(name, overrides)
     if show:

@@ -1,8 +1,28 @@
 """Where a checkpoint lies. Free of torch, so that a wrong path is answered at once."""
 
+import sys
 from pathlib import Path
 
 from dae_lightning.errors import CheckpointError
+from dae_lightning.locks import is_held
+
+LATEST = "latest"  # `checkpoint=latest`; a file or folder of that name is ./latest
+OUTPUTS = Path("outputs")  # where conf/train.yaml puts runs and sweeps
+
+
+def latest_run() -> str:
+    """The run below `outputs/`, jobs of sweeps included, that wrote its best.ckpt or last.ckpt last; it may go on.
+
+    Raises:
+        CheckpointError: no run there has a checkpoint.
+    """
+    saved = [path for path in OUTPUTS.rglob("checkpoints/*.ckpt") if path.stem in ("best", "last")]
+    if not saved:
+        place = OUTPUTS.absolute()
+        raise CheckpointError(f"checkpoint={LATEST}: no run with a checkpoint in {place}; dae-train starts one")
+    folder = max(saved, key=lambda path: (path.stat().st_mtime_ns, path)).parent.parent
+    print(f"checkpoint={LATEST}: {folder}{' (still training)' if is_held(folder) else ''}", file=sys.stderr)
+    return str(folder)
 
 
 def find_checkpoint(place: str | Path) -> Path:

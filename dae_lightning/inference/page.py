@@ -64,7 +64,8 @@ def export_page(settings: config.Export, checkpoints: Mapping[str, Path]) -> Non
     if stand_in:
         print(f"note: {STAND_IN}")
     size = f"{len(content) / 1e6:.1f} MB"
-    print(f"{path}: {size}; half precision changes a pixel by {error:.0e} at most; open it in a browser")
+    print(f"{path}: {size}; half precision changes a pixel by {error:.0e} at most")
+    print(f"open it in a browser: {path.absolute().as_uri()}")
 
 
 def check_models(models: Mapping[str, DenoisingAutoencoder]) -> None:
