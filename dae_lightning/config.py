@@ -6,7 +6,16 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.kinds import DataKind, Latent, LoggerKind, NetworkKind, NoiseKind, OptimKind
+from dae_lightning.kinds import (
+    CallbacksKind,
+    DataKind,
+    Latent,
+    LoggerKind,
+    NetworkKind,
+    NoCallbacks,
+    NoiseKind,
+    OptimKind,
+)
 from dae_lightning.schema import Count, List, NonNegative, Positive, Probability, Seed, Settings, Size
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -15,7 +24,7 @@ Batches = Count | Share  # a number of Lightning steps (chunks), or a share of t
 
 OTHER_FLAGS = (
     *("accumulate_grad_batches", "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams"),
-    *("enable_checkpointing", "gradient_clip_algorithm", "gradient_clip_val", "limit_predict_batches", "logger"),
+    *("enable_checkpointing", "limit_predict_batches", "logger"),
     *("min_epochs", "min_steps", "model_registry", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs"),
     *("sync_batchnorm", "use_distributed_sampler", "val_check_interval"),
 )
@@ -47,6 +56,10 @@ class Trainer(Settings):
     """print the layers and their sizes first"""
     fast_dev_run: bool | Count | None = None
     """one Lightning step, or so many, of training, validation and test, and no checkpoint: does it run?"""
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    """what gradient_clip_val bounds: the norm of all gradients together, or each value"""
+    gradient_clip_val: Positive | None = None
+    """the most that the gradients of a step may be; larger ones are scaled down, or clipped"""
     inference_mode: bool | None = None
     """false: validate and test under torch.no_grad instead of torch.inference_mode"""
     limit_train_batches: Batches | None = None
@@ -56,7 +69,7 @@ class Trainer(Settings):
     limit_test_batches: Batches | None = None
     """batches of the test, or their share"""
     log_every_n_steps: Size | None = None
-    """Lightning steps from one entry of the logger to the next; metrics.csv has one row an epoch"""
+    """of no effect here: metrics.csv and loggers have one entry an epoch"""
     max_steps: Count | None = None
     """end after so many optimiser steps, or after max_epochs, whichever is first"""
     max_time: str | None = None
@@ -124,6 +137,7 @@ class Train(Command):
     output_bias: Literal["zero", "mean_image"] = "zero"
     cuda_graph: bool = True
     figures: bool = True
+    callbacks: CallbacksKind = NoCallbacks()
 
     @model_validator(mode="before")
     @classmethod

@@ -9,10 +9,13 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from dae_lightning.errors import ConfigError
-from dae_lightning.schema import Count, Finite, Kind, List, NonNegative, Positive, Probability, Seed, Size
+from dae_lightning.schema import WHOLE, Count, Finite, Kind, List, NonNegative, Positive, Probability, Seed, Size
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Latent = Annotated[Count, Field(le=2**20)]  # beyond it, the weights of one image's pixels take gigabytes
+OfDenoising = Literal["val/denoising/bce", "val/denoising/psnr", "val/denoising/ssim"]
+OfReconstruction = Literal["val/reconstruction/bce", "val/reconstruction/psnr", "val/reconstruction/ssim"]
+# beyond it, the weights of one image's pixels take gigabytes
+Latent = Annotated[int, Field(strict=True, ge=1, le=2**20), WHOLE]
 
 
 class NoiseKind(Kind):
@@ -115,3 +118,31 @@ class TensorBoardLogger(LoggerKind):
     kind: Literal["tensorboard"]
     every_n_epochs: Count
     examples: Count
+
+
+class MLflowLogger(LoggerKind):
+    kind: Literal["mlflow"]
+    experiment: str
+    root: str  # of the SQLite file
+    tracking_uri: str | None
+
+
+class WandbLogger(LoggerKind):
+    kind: Literal["wandb"]
+    project: str
+    offline: bool
+
+
+class CallbacksKind(Kind):
+    group = "callbacks"
+
+
+class NoCallbacks(CallbacksKind):
+    kind: Literal["none"] = "none"
+
+
+class EarlyStopping(CallbacksKind):
+    kind: Literal["early_stopping"]
+    monitor: Literal[OfDenoising, OfReconstruction, "train/loss"]
+    patience: Count
+    min_delta: NonNegative

@@ -29,10 +29,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[Finite, Field(ge=0)]
 Positive = Annotated[Finite, Field(gt=0)]
 Probability = Annotated[Finite, Field(ge=0, le=1)]
-Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
-Count = Annotated[Whole, Field(ge=1)]
-Size = Annotated[Whole, Field(ge=0)]
-Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
+WHOLE = BeforeValidator(_whole)  # behind the bounds, or the JSON Schema would not have them
+Count = Annotated[int, Field(strict=True, ge=1), WHOLE]
+Size = Annotated[int, Field(strict=True, ge=0), WHOLE]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63), WHOLE]
 List = Field(strict=False)  # of a tuple: YAML and checkpoints write lists
 
 

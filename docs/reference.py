@@ -25,7 +25,8 @@ GROUPS = {
     "network": "encoder and decoder",
     "optim": "the optimiser and its learning rate",
     "trainer": "where, and how long, to train",
-    "logger": "where the scores of each epoch go",
+    "logger": "where the scores of each epoch go besides `metrics.csv`",
+    "callbacks": "whether the training may end early",
 }
 HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # Hydra's own, with defaults of ours
 

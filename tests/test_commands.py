@@ -73,7 +73,7 @@ def test_the_configuration_is_shown_without_torch(command: Command) -> None:
         (["sigma=3"], "sigma: no such key; did you mean noise.sigma?"),
         (["+latnt=3"], "latnt=3: no such key; did you mean latent?"),
         (["+trainer.limit_train_batchs=3"], "did you mean trainer.limit_train_batches?"),
-        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1: not a flag of this command; train a Denois"),
+        (["+trainer.overfit_batches=1"], "trainer.overfit_batches=1: not a flag of this command; train a Denois"),
         (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches: not a flag of this command; train a"),
         (["noise=gausian"], "noise=gausian: no such choice; did you mean gaussian?"),
         (["noise.probability=0.3"], "noise.probability: not a key of the chosen noise"),
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line_and_a_status_without_torch(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "checkpoint=None: must be text or a list"),
+        ([], "checkpoint: missing; give checkpoint=..."),
         (["checkpoint=nowhere"], "checkpoint=nowhere: no such file or run folder"),
         (["checkpoint=."], "checkpoint=.: no checkpoints/best.ckpt or last.ckpt in it"),
         (["checkpoint=[nowhere,b]"], "checkpoint=nowhere: no such file or run folder"),
@@ -238,7 +238,7 @@ def test_different_jobs_never_share_a_folders_name() -> None:
 
 def test_defaults_live_in_yaml_and_every_group_in_help_exists() -> None:
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == {
-        *("data", "experiment", "logger", "network", "noise", "optim", "trainer")
+        *("callbacks", "data", "experiment", "logger", "network", "noise", "optim", "trainer")
     }
 
 

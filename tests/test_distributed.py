@@ -11,7 +11,6 @@ import torch
 
 from dae_lightning import files
 from dae_lightning.cli.checks import check_start, check_sweep
-from dae_lightning.cli.hydra_app import CONF
 from dae_lightning.errors import ConfigError, TrainingError
 from dae_lightning.training import run as training
 from dae_lightning.training.ddp import share
@@ -197,13 +196,13 @@ def test_a_sweep_under_torchrun_is_refused_before_any_job(monkeypatch: pytest.Mo
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="-m: one process starts the jobs; leave out torchrun"):
-        check_sweep(["-m", "seed=0,1"], CONF)
+        check_sweep(["-m", "seed=0,1"])
 
 
 @pytest.mark.parametrize("override", ["trainer=ddp", "trainer=cpu,ddp", "+trainer.strategy=ddp"])
 def test_a_sweep_whose_jobs_would_start_ranks_is_refused_before_any_job(override: str) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(override)}: trains one model in several processes; leave out"):
-        check_sweep(["-m", "seed=0,1", override], CONF)
+        check_sweep(["-m", "seed=0,1", override])
 
 
 def test_ranks_are_not_started_by_the_function_that_trains(settings: Settings, tmp_path: Path) -> None:

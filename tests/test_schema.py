@@ -70,7 +70,7 @@ def test_plain_values_become_a_checked_instance() -> None:
         ({"shape": 3}, "shape=3: must be a mapping whose kind is one of inner, other"),
         ({"name": 3}, "name=3: must be text"),
         ({"flag": 1}, "flag=1: must be true or false"),
-        ({"limit": 0.0}, "limit=0.0: must be at least 1 or above 0"),
+        ({"limit": 0.0}, "limit=0: must be at least 1 or above 0"),
         ({"way": "in"}, "way=in: must be one of up, down, left or right"),
     ],
 )

@@ -389,13 +389,19 @@ def test_images_that_are_not_in_0_to_1_are_refused_in_one_line() -> None:
 
 
 @pytest.mark.parametrize("adam", [Adam, FusedAdam])
-def test_many_steps_at_a_time_end_at_the_weights_of_the_textbook_step(adam: type[Adam]) -> None:
+@pytest.mark.parametrize("clipped", [{}, {"gradient_clip_val": 0.01}, {"gradient_clip_algorithm": "value"}], ids=str)
+def test_many_steps_at_a_time_end_at_the_weights_of_the_textbook_step(
+    adam: type[Adam], clipped: dict[str, Any]
+) -> None:
+    clipped = {"gradient_clip_val": 1e-4} | clipped if clipped else {}
     textbook = model()
     fast = ManySteps((28, 28), 8, GaussianNoise(sigma=2))
     fast.optimizer_class = adam
+    for flag, value in clipped.items():
+        setattr(fast, flag, value)
     batches = list(CLEAN.squeeze(1).split(10))
     chunks = [tuple(batches[:3]), tuple(batches[3:])]
-    trainer(max_epochs=4).fit(textbook, DataLoader(CLEAN, 10))  # type: ignore[arg-type]
+    trainer(max_epochs=4, **clipped).fit(textbook, DataLoader(CLEAN, 10))  # type: ignore[arg-type]
     trainer(max_epochs=4).fit(fast, DataLoader(chunks, batch_size=None))  # type: ignore[arg-type]
     for ours, theirs in zip(fast.parameters(), textbook.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0 if adam is Adam else 1e-6)

@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-PATHS = ("checkpoint", "images", "output", "resume", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("checkpoint", "images", "output", "resume", "data.root", "logger.root", "hydra.run.dir", "hydra.sweep.dir")
 SPECIAL = set(",[]{}\\")
 
 

@@ -2,31 +2,30 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from shutil import which
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, RangeSweep
 
 from dae_lightning import config
+from dae_lightning.cli.choices import choices
 from dae_lightning.errors import ConfigError
 from dae_lightning.training.ranks import Rank, by_torchrun
 
 LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher"}
 
 
-def check_sweep(arguments: list[str], conf: Path) -> None:
+def check_sweep(arguments: list[str]) -> None:
     """Raises ConfigError, before any job runs, where an axis is empty or the jobs cannot be launched."""
     if (rank := Rank.of_this_process()) is not None and rank.size > 1:
         raise ConfigError("-m: one process starts the jobs; leave out torchrun, or all but one task of srun")
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
-        choices = [file.stem for file in (conf / key).glob("*.yaml")]
         if (
             value == ""
             or (isinstance(value, RangeSweep) and not list(value.range()))
-            or (isinstance(value, Glob) and not value.filter(choices))
+            or (isinstance(value, Glob) and not value.filter(sorted(choices(key))))
         ):
             raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
         if key.lstrip("+") in ("trainer", "trainer.strategy") and "ddp" in str(override.input_line):

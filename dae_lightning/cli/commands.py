@@ -1,4 +1,4 @@
-"""The six commands. Each checks what it can before it imports torch, which takes seconds."""
+"""The commands but dae-demo. Each checks what it can before it imports torch, which takes seconds."""
 
 import shlex
 import sys
@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from dae_lightning import config
 from dae_lightning.cli import checks, hydra_app
 from dae_lightning.cli.arguments import pasteable
-from dae_lightning.cli.demo import demo as demo
 from dae_lightning.cli.hydra_app import one_line, one_line_errors, settings_from_command_line
 from dae_lightning.cli.run_folders import find_checkpoint, find_checkpoints, to_resume
 from dae_lightning.errors import LostRankError, SweepError, UserError
@@ -34,7 +33,7 @@ def train() -> None:
             _train(*run)
             return
         if hydra_app.multirun_asked_for():
-            checks.check_sweep(sys.argv[1:], hydra_app.CONF)
+            checks.check_sweep(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(hydra_app.CONF), config_name="train")(_run_or_job)()
         RELAY.raise_if_received()
         if RELAY.sweep and (failures := read_sweep(RELAY.sweep).failures):

@@ -21,17 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import config, plugins, schema, threads
 from dae_lightning.cli import checks
 from dae_lightning.cli.arguments import pasteable, quoted, with_paths_quoted
+from dae_lightning.cli.choices import CONF as CONF
+from dae_lightning.cli.choices import CONFIG_DIR, choices, own_choices
 from dae_lightning.cli.meanings import explained, meanings
 from dae_lightning.cli.run_folders import LATEST, find_run, latest_run
 from dae_lightning.errors import CheckpointError, ConfigError, UserError, escape_on_stdout, printable
 from dae_lightning.signals import RELAY, Interrupted, stopping_at_once
 
 Settings = TypeVar("Settings")
-
-_CHECKOUT = Path(__file__).parents[2] / "conf"
-_WHEEL = Path(__file__).parents[1] / "conf"
-# absolute: Hydra takes a relative path for a package's unless the caller is __main__
-CONF = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _WHEEL
 
 HELD = ExitStack()  # the folder of the run or sweep, until the command ends
 
@@ -96,7 +93,7 @@ def run_to_resume() -> tuple[DictConfig, Path] | None:
     overrides, show = _parsed("train")
     for override in overrides:
         key, _, value = override.partition("=")
-        if (CONF / key / f"{value}.yaml").is_file():
+        if value in choices(key):
             raise CheckpointError(
                 f"{override}: a run keeps the choices that it was started with; change single keys, "
                 "as in trainer.accelerator=cpu"
@@ -112,6 +109,7 @@ def _parsed(command: str) -> tuple[list[str], bool]:
     """The overrides on the command line, and whether the configuration is to be shown."""
     parser = ArgumentParser(f"dae-{command}", f"dae-{command} [--help] [--cfg job] [key=value ...]", add_help=False)
     parser.add_argument("-c", "--cfg", choices=["job"])
+    parser.add_argument(*CONFIG_DIR)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     return arguments.overrides, arguments.cfg is not None
@@ -119,8 +117,9 @@ def _parsed(command: str) -> tuple[list[str], bool]:
 
 def composed(folder: Path, name: str, overrides: list[str], show: bool = False) -> DictConfig:
     """A configuration with overrides on top; `show` prints it and exits."""
+    own = ",".join(quoted(f"file://{place}") for place in own_choices())
     with initialize_config_dir(str(folder), version_base="1.3"):
-        cfg = compose(name, overrides)
+        cfg = compose(name, [*overrides, *([f"hydra.searchpath=[{own}]"] if own else [])])
     if show:
         print(OmegaConf.to_yaml(cfg), end="")
         sys.exit()
@@ -130,17 +129,29 @@ def composed(folder: Path, name: str, overrides: list[str], show: bool = False) 
 def checked(cfg: DictConfig, kind: type[Settings]) -> Settings:
     """A composed configuration, with types and ranges checked; raises ConfigError."""
     plugins.load(cfg.get("plugins") or [])  # the workers of a launcher have not read the command line
-    if missing := OmegaConf.missing_keys(cfg):
-        raise ConfigError(f"{' and '.join(sorted(missing))}: missing; give {min(missing)}=...")
+    if missing := sorted(_missing(OmegaConf.to_container(cfg))):
+        raise ConfigError(f"{' and '.join(missing)}: missing; give {missing[0]}=...")
     settings: Settings = schema.check(kind, OmegaConf.to_container(cfg, resolve=True), "")
     return settings
 
 
+def _missing(values: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys of what has to be given. (OmegaConf's own function trips over values that are made of those.)"""
+    if values == "???":
+        yield key
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            yield from _missing(value, f"{key}.{name}" if key else name)
+
+
 def settings_of(cfg: DictConfig) -> config.Train:
-    """The checked settings of a run or job, which can be resumed from any directory: its path becomes absolute."""
-    if cfg.data.get("root"):
-        cfg.data.root = os.path.abspath(os.path.expanduser(cfg.data.root))
+    """The checked settings of a run or job, which can be resumed from any directory: its paths become absolute."""
+    for group in (cfg.data, cfg.logger):
+        if group.get("root"):
+            group.root = os.path.abspath(os.path.expanduser(group.root))
     settings = checked(cfg, config.Train)
+    if (logger := settings.logger.kind) != "csv":
+        checks.require(logger, f"logger={logger}", logger)  # the extra and the package have the logger's name
     checks.check_start(settings.trainer)
     return settings
 
@@ -161,11 +172,9 @@ def show_help_if_asked(command: str) -> None:
     if not {"-h", "--help"} & set(sys.argv):
         return
     template = Template(OmegaConf.load(CONF / f"{command}.yaml").hydra.help.template)
-    choices = ""
-    for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
-        names = {file.stem for file in group.glob("*.yaml")} | schema.KINDS.get(group.name, {}).keys()
-        choices += f"{group.name}: {', '.join(sorted(names))}\n"
-    print(explained(template.substitute(APP_CONFIG_GROUPS=choices), meanings(CONF, command)))
+    groups = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+    lines = [f"{group}: {', '.join(sorted(choices(group) | schema.KINDS.get(group, {}).keys()))}\n" for group in groups]
+    print(explained(template.substitute(APP_CONFIG_GROUPS="".join(lines)), meanings(CONF, command)))
     sys.exit()
 
 

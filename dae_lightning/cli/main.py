@@ -11,5 +11,5 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def __getattr__(name: str) -> Any:
-    """A command, by its name in commands.py."""
-    return getattr(importlib.import_module("dae_lightning.cli.commands"), name)
+    """A command, by its name in commands.py or, of the demo, in demo.py."""
+    return getattr(importlib.import_module(f"dae_lightning.cli.{'demo' if name == 'demo' else 'commands'}"), name)

@@ -127,7 +127,8 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())
         return [one for name in names for one in differing(recorded.get(name), config.get(name), within + name)]
-    later = recorded is None and config is False  # a switch that came with a later version, and is off
+    # what came with a later version, and is off
+    later = recorded is None and (config is False or config == {"kind": "none"})
     return [] if recorded == config or later else [key]
 
 

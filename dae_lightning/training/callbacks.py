@@ -1,27 +1,18 @@
-"""What is recorded, shown and drawn while a model trains: metrics.csv, the progress bar, examples in TensorBoard."""
+"""What is recorded and shown while a model trains: metrics.csv, the progress bar."""
 
 import math
 import sys
 import time
 from collections.abc import Sized
-from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from dae_lightning import kinds
 from dae_lightning.data.chunks import ChunkLoader
-from dae_lightning.errors import ConfigError
 from dae_lightning.evaluation.report import write_csv
-from dae_lightning.figures import Examples, print_png
 from dae_lightning.training.many_steps import ManySteps
 
 Row = dict[str, float]
@@ -165,32 +156,3 @@ class TrainingBar(ProgressBar):
     def _epoch(self, trainer: Trainer) -> str:
         number = trainer.current_epoch + 1
         return f"epoch {number}/{self._epochs}" if self._epochs > 0 else f"epoch {number}"  # max_epochs=-1 has no end
-
-
-def tensorboard_logger(folder: Path) -> TensorBoardLogger:
-    """Event files in `folder`/tensorboard.
-
-    Raises:
-        ConfigError: tensorboard is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        raise ConfigError("logger=tensorboard: tensorboard is not installed; pip install 'dae_lightning[tensorboard]'")
-    return TensorBoardLogger(str(folder), name="tensorboard", version="", default_hp_metric=False)
-
-
-class ExampleImages(Callback):
-    """The examples of the test set as a picture in TensorBoard, every `every_n_epochs` epochs."""
-
-    def __init__(self, settings: kinds.TensorBoardLogger, images: Tensor, seed: int) -> None:
-        self.every_n_epochs = settings.every_n_epochs
-        self.examples = Examples.choose(images, settings.examples, seed)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model: Any = pl_module
-        logger: Any = trainer.logger
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every_n_epochs == 0:
-            file = BytesIO()
-            print_png(self.examples.figure(model, f"test images, epoch {epoch}"), file)
-            picture = np.asarray(Image.open(file).convert("RGB"))
-            logger.experiment.add_image("test_examples", picture, model.batches_seen, dataformats="HWC")

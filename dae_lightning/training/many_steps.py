@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Adam
 from torch.optim.adam import adam
 from torch.optim.lr_scheduler import OneCycleLR
@@ -67,13 +68,16 @@ class ManySteps(DenoisingAutoencoder):
 
     It calls the model's own noise and loss in the same order, so the weights are those of the textbook step: to the
     bit with `optimizer_class = Adam`, to rounding with the fused one. On a GPU the steps are replayed as a CUDA graph
-    unless `cuda_graph` is False. `max_steps` ends the fit; Lightning's own counter knows nothing of these steps.
+    unless `cuda_graph` is False. `max_steps` ends the fit; Lightning's own counter knows nothing of these steps. The
+    gradients of every step are clipped as its Trainer's flags of these names would.
     """
 
     optimizer_class: type[Adam] = FusedAdam
     takes_chunks = True  # ImageDataModule asks
     cuda_graph = True
     max_steps: int | None = None
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm = "norm"  # or "value"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -115,6 +119,9 @@ class ManySteps(DenoisingAutoencoder):
         # on a GPU reading every loss would wait for every step: see _account
         if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
             raise self._divergence(value, self.batches_seen - 1)
+        if self.gradient_clip_val is not None:
+            clip = clip_grad_norm_ if self.gradient_clip_algorithm == "norm" else clip_grad_value_
+            clip(self.parameters(), self.gradient_clip_val)
         # torch's own optimiser: Lightning's wrappers around backward() and step() take a tenth of a step's time
         optimizer = self.trainer.optimizers[0]
         if isinstance(optimizer, FusedAdam):

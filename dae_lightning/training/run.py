@@ -19,11 +19,13 @@ from dae_lightning.errors import CheckpointError, ConfigError, TrainingError, Us
 from dae_lightning.files import remove_partial
 from dae_lightning.signals import StopSignal
 from dae_lightning.threads import take_as_many_as_pay
-from dae_lightning.training.callbacks import ExampleImages, History, Row, TrainingBar, tensorboard_logger
+from dae_lightning.training.callbacks import History, Row, TrainingBar
 from dae_lightning.training.checkpoints import Checkpoints
 from dae_lightning.training.ddp import agree, together
+from dae_lightning.training.early_stopping import EarlyStopping
 from dae_lightning.training.many_steps import ManySteps
 from dae_lightning.training.ranks import Rank
+from dae_lightning.training.recorder import Recorder
 from dae_lightning.training.report import report
 from dae_lightning.training.resume import check_resumable
 from dae_lightning.training.setup import accelerator_of, device_name, make_data, make_model, make_trainer
@@ -64,11 +66,15 @@ def train(
         if not first:
             return math.nan
         model, used = trainer.lightning_module, device_name(trainer)
+        recorders = [callback for callback in trainer.callbacks if isinstance(callback, Recorder)]  # type: ignore[attr-defined]
         if rank is not None:  # it is tested in this process alone
             alone = settings.trainer.model_copy(update={"strategy": None, "devices": 1, "num_nodes": None})
             one_process = settings.model_copy(update={"trainer": alone})
-            trainer = make_trainer(one_process, folder, data, [], trainer.logger)
-        return report(settings, data, folder, trainer, model, rows, best, used)
+            trainer = make_trainer(one_process, folder, data, [])
+        value = report(settings, data, folder, trainer, model, rows, best, used)
+        for recorder in recorders:
+            recorder.finish()
+        return value
     except MisconfigurationException as error:  # Lightning's word for flags that do not fit each other or the data
         raise TrainingError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -94,13 +100,13 @@ def _fit(
     stop = StopSignal(silent=not first)
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
     callbacks = [history, checkpoints, LambdaCallback(on_save_checkpoint=lambda *_: record())]
-    logger = None
     if first and settings.trainer.enable_progress_bar:
         callbacks.append(TrainingBar())
-    if first and isinstance(settings.logger, kinds.TensorBoardLogger):
-        logger = tensorboard_logger(folder)
-        callbacks.append(ExampleImages(settings.logger, data.test.images, settings.eval_seed))
-    trainer = make_trainer(settings, folder, data, callbacks, logger)
+    if first and settings.logger.kind != "csv" and not settings.trainer.fast_dev_run:
+        callbacks.insert(1, Recorder(settings, folder, history, data.test.images, checkpoint is not None))
+    if isinstance(settings.callbacks, kinds.EarlyStopping):
+        callbacks.append(EarlyStopping(settings.callbacks, data))
+    trainer = make_trainer(settings, folder, data, callbacks)
     try:
         if checkpoint is not None:
             check_resumable(checkpoint, model, data, trainer)

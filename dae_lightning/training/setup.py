@@ -6,7 +6,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.loggers import Logger
 
 from dae_lightning import config
 from dae_lightning.data.datamodule import ImageDataModule
@@ -37,22 +36,21 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManyStep
     model.cuda_graph = settings.cuda_graph
     # as many steps as asked for, whatever Lightning calls a step
     model.max_steps = int(settings.trainer.fast_dev_run or 0) or settings.trainer.max_steps
+    model.gradient_clip_val = settings.trainer.gradient_clip_val
+    model.gradient_clip_algorithm = settings.trainer.gradient_clip_algorithm or "norm"
     return model
 
 
 def make_trainer(
-    settings: config.Train,
-    folder: Path,
-    data: ImageDataModule,
-    callbacks: list[pl.Callback],
-    logger: Logger | None = None,
+    settings: config.Train, folder: Path, data: ImageDataModule, callbacks: list[pl.Callback]
 ) -> pl.Trainer:
     """Lightning's Trainer with the configured flags and what this project does in its own way."""
-    flags = settings.trainer.model_dump(exclude_none=True)
-    flags.pop("max_steps", None)  # of the model's own steps: ManySteps.max_steps
+    # these are of the model's own steps: ManySteps
+    steps = {"max_steps", "gradient_clip_val", "gradient_clip_algorithm"}
+    flags = settings.trainer.model_dump(exclude_none=True, exclude=steps)
     ours: dict[str, Any] = {
         "accelerator": accelerator_of(settings),
-        "logger": logger or False,
+        "logger": False,  # Recorder has it
         "callbacks": callbacks,
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": folder,
