@@ -59,7 +59,7 @@ def test_every_block_is_in_a_language_that_is_run_or_in_none() -> None:
         assert {fence for fence in fences if not fence.startswith("{")} <= {"python", "bash", "text", ""}, page
     assert {page for page in NAMES if blocks(page)} == PYTHON
     programs = {command.split()[0] for found in COMMANDS.values() for command in found}
-    assert programs == {"python", "dae-denoise", "dae-evaluate", "dae-export", "dae-summarize"}
+    assert programs == {"python", "dae-train", "dae-denoise", "dae-evaluate", "dae-export", "dae-summarize"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -148,7 +148,7 @@ def mentioned() -> Iterator[str]:
 
 
 # a plugin is imported for good, which other tests need not know; dae-summarize has no keys
-WITHOUT = ("plugins=", "-m pip", "resume=", "dae-summarize")
+WITHOUT = ("plugins=", "-m pip", "resume=", "dae-summarize", "--config-dir")
 MENTIONED = sorted({command for command in mentioned() if not any(part in command for part in WITHOUT)})
 
 
@@ -206,8 +206,8 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Pat
         if not command.startswith(RUN_BY_THE_GATE):
             program, *words = shlex.split(command)
             words = [re.sub(r"\b(RUN_FOLDER|PHOTOS|DIR)\b", lambda name: places[name[0]], word) for word in words]
-            if program == "python":
-                call("train", *quick(words[1:]), folder=tmp_path)
+            if program in ("python", "dae-train"):
+                call("train", *quick(words[program == "python" :]), folder=tmp_path)
             else:
                 call(program.removeprefix("dae-"), *words, folder=tmp_path)
 
