@@ -101,7 +101,7 @@ class MLflow(loggers.MLFlowLogger):
             super().__init__(
                 settings.experiment,
                 run_name=place.folder.name,
-                tracking_uri=server or f"sqlite:///{root / 'mlflow.db'}",
+                tracking_uri=server or f"sqlite:///{root / 'mlflow.db'}?timeout=60",  # seconds, for other jobs to write
                 tags={"sweep": place.sweep} if place.sweep else None,
                 artifact_location=None if server else (root / "artifacts").as_uri(),
                 run_id=place.run_id,

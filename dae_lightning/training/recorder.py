@@ -81,14 +81,17 @@ class Recorder(Checkpoint):
     def _results(self, log: RunLogger) -> None:
         tested = json.loads((self.folder / "results.json").read_bytes())["test"]["model"]
         scores = {f"test/{task}/{name}": value for task in tested for name, value in tested[task].items()}
-        self._new(log, {name: value for name, value in scores.items() if value is not None}, self._last_step())
-        for file in sorted((self.folder / "figures").glob("*.png")) if self.settings.figures else []:
-            log.log_figure(f"figures/{file.stem}", file, self._last_step())
+        known = {name: value for name, value in scores.items() if value is not None}
+        if self._new(log, known, self._last_step()) and self.settings.figures:
+            for file in sorted((self.folder / "figures").glob("*.png")):
+                log.log_figure(f"figures/{file.stem}", file, self._last_step())
 
-    def _new(self, log: RunLogger, metrics: dict[str, float], step: int) -> None:
-        """Tell those that are not there yet."""
-        if new := {name: value for name, value in metrics.items() if step not in log.steps_before(name)}:
+    def _new(self, log: RunLogger, metrics: dict[str, float], step: int) -> bool:
+        """Tell those that are not there yet; whether there were any."""
+        new = {name: value for name, value in metrics.items() if step not in log.steps_before(name)}
+        if new:
             log.log_metrics(new, step)
+        return bool(new)
 
     def _last_step(self) -> int:
         return int(self.history.rows[-1]["step"]) if self.history.rows else -1
