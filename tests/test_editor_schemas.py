@@ -17,8 +17,9 @@ FILES = sorted([*CONF.glob("*.yaml"), *CONF.glob("*/*.yaml")])
 
 
 def referred(path: Path) -> Path:
-    """The schema in a YAML file's first line."""
-    line = path.read_text().splitlines()[0]
+    """The schema in a YAML file's first line, or below the one that Hydra wants to be the first."""
+    line, second, *_ = path.read_text().splitlines()
+    line = second if line.startswith("# @package") else line
     found = re.fullmatch(r"# yaml-language-server: \$schema=(.*)", line)
     assert found, line
     return (path.parent / found[1]).resolve()

@@ -1,7 +1,7 @@
 """JSON Schemas of `conf/*.yaml`, by which editors complete and check them: python -m dae_lightning.cli.schema [DIR]
 
 It writes one for each command, and one for each config group's folder: beside the package's own files, or in DIR, which
-holds a user's own choices (`--config-dir DIR`). The first line of each YAML file refers to its schema.
+holds a user's own choices (`--config-dir DIR`). A line at the top of each YAML file refers to its schema.
 """
 
 import json

@@ -97,18 +97,21 @@ class MLflow(loggers.MLFlowLogger):
         server = settings.tracking_uri or said
         if server is None:
             root.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if server else FileLock(root / ".lock"):  # jobs side by side: one makes the tables
-            super().__init__(
-                settings.experiment,
-                run_name=place.folder.name,
-                tracking_uri=server or f"sqlite:///{root / 'mlflow.db'}?timeout=60",  # seconds, for other jobs to write
-                tags={"sweep": place.sweep} if place.sweep else None,
-                artifact_location=None if server else (root / "artifacts").as_uri(),
-                run_id=place.run_id,
-            )
-            client = self.experiment
-        if said is None:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)  # it has been set for this whole process, and its next run
+        try:
+            with nullcontext() if server else FileLock(root / ".lock"):  # jobs side by side: one makes the tables
+                super().__init__(
+                    settings.experiment,
+                    run_name=place.folder.name,
+                    # seconds, in which other jobs write
+                    tracking_uri=server or f"sqlite:///{root / 'mlflow.db'}?timeout=60",
+                    tags={"sweep": place.sweep} if place.sweep else None,
+                    artifact_location=None if server else (root / "artifacts").as_uri(),
+                    run_id=place.run_id,
+                )
+                client = self.experiment
+        finally:
+            if said is None:
+                os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for the whole process, and its next run
         if place.run_id is not None:
             client.update_run(place.run_id, status="RUNNING")
         self.steps_before = cache(self._steps) if place.run_id else lambda name: ()
