@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -21,14 +21,19 @@ from dae_lightning.errors import printable
 from dae_lightning.figures import Examples, save_figure
 from dae_lightning.signals import Interrupted
 from dae_lightning.sweeps.jobs import RECORD
-from dae_lightning.training.callbacks import History
 from dae_lightning.training.loggers import Place, RunLogger, open_logger
+
+
+class HasRows(Protocol):
+    """What the recorder needs of the History."""
+
+    rows: list[dict[str, float]]
 
 
 class Recorder(Checkpoint):
     """It has to come between `history` and the callback that saves. `images` are those that TensorBoard shows."""
 
-    def __init__(self, settings: config.Train, folder: Path, history: History, images: Tensor, resumed: bool) -> None:
+    def __init__(self, settings: config.Train, folder: Path, history: HasRows, images: Tensor, resumed: bool) -> None:
         self.settings, self.folder, self.history, self.images, self.resumed = settings, folder, history, images, resumed
         self._log: RunLogger | None = None
         self._run_id: str | None = None
