@@ -22,7 +22,7 @@ def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_p
     )
     (tmp_path / "own" / "noise").mkdir(parents=True)
     (tmp_path / "own" / "noise" / "strong.yaml").write_text("defaults: [gaussian]\nsigma: 4.5\n")
-    arguments = ["--cfg", "job", "latent=7", "--config-dir", "own", "noise=strong"]
+    arguments = ["--cfg", "job", "--config-dir", "own", "latent=7", "noise=strong"]
     shown = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
