@@ -155,6 +155,17 @@ class Train(Command):
         return self
 
 
+class Search(Settings):
+    """`hydra.sweeper` of `hydra/sweeper=search`, with its defaults."""
+
+    trials: Count = 40  # settings to try
+    seed: Seed = 0  # of the settings that are drawn
+    pruner: Literal["median", "none"] = "median"  # ends a trial that is worse than the median one at the same epoch
+    confirm: Size = 0  # of the best settings: train them again, each with two more seeds
+    params: dict[str, str] | None = None  # what to search over, for those who write it in a file; as Hydra's sweeper
+    trial: Size | None = None  # the search itself sets it: the trial that a job is
+
+
 class Denoise(Command):
     """`conf/denoise.yaml`, whole."""
 

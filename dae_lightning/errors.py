@@ -49,6 +49,10 @@ class TrainingError(UserError):
     """A training that cannot start or continue: no such device, a loss that is not finite."""
 
 
+class DivergenceError(TrainingError):
+    """A loss or weights that are not finite."""
+
+
 class LostRankError(TrainingError):
     """One of several processes that train together has died, or does not answer."""
 

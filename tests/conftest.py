@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from dae_lightning.training.run import train
 torch.set_num_threads(1)  # tensors here are so small that threads only wait for each other
 # before torch.export or ONNX: a first backward() after those starts threads, and no process forked later can train
 torch.ones(1, requires_grad=True).backward()
+
+collect_ignore = [] if find_spec("optuna") else ["test_search.py"]  # the extra [search]
 
 Settings = Callable[..., config.Train]
 Run = Callable[..., Path]

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from shutil import which
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, RangeSweep
+from hydra.core.override_parser.types import Glob, IntervalSweep, RangeSweep
 
 from dae_lightning import config
 from dae_lightning.cli.choices import choices
@@ -20,6 +20,9 @@ def check_sweep(arguments: list[str]) -> None:
     if (rank := Rank.of_this_process()) is not None and rank.size > 1:
         raise ConfigError("-m: one process starts the jobs; leave out torchrun, or all but one task of srun")
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    searched = "hydra/sweeper=search" in overrides
+    if searched:
+        require("search", "hydra/sweeper=search", "optuna")
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.get_key_element(), override.value()
         if (
@@ -28,6 +31,8 @@ def check_sweep(arguments: list[str]) -> None:
             or (isinstance(value, Glob) and not value.filter(sorted(choices(key))))
         ):
             raise ConfigError(f"{override.input_line}: has no value to sweep over; give {key}=A,B,...")
+        if isinstance(value, IntervalSweep) and not searched:
+            raise ConfigError(f"{override.input_line}: a grid has no intervals; hydra/sweeper=search searches them")
         if key.lstrip("+") in ("trainer", "trainer.strategy") and "ddp" in str(override.input_line):
             raise ConfigError(f"{override.input_line}: trains one model in several processes; leave out -m")
         if key == "hydra/launcher" and value == "submitit_slurm" and which("srun") is None:

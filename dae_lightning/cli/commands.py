@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -93,7 +94,9 @@ def _prepare(settings: config.Train) -> None:
     load_ahead(settings.data)
 
 
-def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None) -> float:
+def _fit(
+    cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None, callbacks: Iterable[Any] = ()
+) -> float:
     """What the training returns; it starts from the checkpoint if there is one.
 
     `.hydra/` is written with the first checkpoint: before it there is nothing to resume. (Hydra would write it before
@@ -113,7 +116,7 @@ def _fit(cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path
         for name, values in files.items():
             replace_text(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(values))
 
-    return training.train(settings, folder, checkpoint, record)
+    return training.train(settings, folder, checkpoint, record, callbacks)
 
 
 def denoise() -> None:

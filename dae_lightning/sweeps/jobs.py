@@ -2,9 +2,11 @@
 
 overrides   what the sweep sets in this job
 config      its settings, whole; null where they were not valid
-status      running, finished, failed or interrupted; a "running" one whose `.lock` nobody holds was killed
+status      running, finished, pruned, failed or interrupted; a "running" one whose `.lock` nobody holds was killed
 error       null or one line
-value       what the sweeper gets from a finished one
+value       what the sweeper gets from a finished one; of a pruned one its best val/denoising/bce
+trials      of a search: the numbers of the trials that it answers
+diverged    whether it failed because its loss or its weights were not finite
 started     Unix time
 seconds     from there to its end; null while it runs
 """
@@ -23,7 +25,7 @@ from dae_lightning.errors import CheckpointError
 from dae_lightning.files import replace_text
 
 RECORD = "job.json"  # marks a folder as a job's
-STATUSES = ("finished", "failed", "interrupted", "running", "unreadable")
+STATUSES = ("finished", "pruned", "diverged", "failed", "interrupted", "running", "unreadable")
 WITHOUT_EFFECT = (
     "resume",
     "checkpoint",
@@ -32,6 +34,14 @@ WITHOUT_EFFECT = (
     "cuda_graph",
     "trainer.enable_progress_bar",
 )  # settings on which no result depends
+
+
+class Pruned(Exception):
+    """A search ends this job, which is hopeless. `value` is its best val/denoising/bce."""
+
+    def __init__(self, value: float, epoch: int, epochs: int) -> None:
+        super().__init__(f"hopeless after epoch {epoch} of {epochs}")
+        self.value = value
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,8 @@ class Job:
     status: str = "running"
     error: str | None = None
     value: float | None = None
+    trials: list[int] = field(default_factory=list)
+    diverged: bool = False
     started: float = field(default_factory=time.time)
     seconds: float | None = None
     scores: Mapping[str, float | None] = field(default_factory=dict)
@@ -56,7 +68,8 @@ class Job:
             if record["status"] not in STATUSES or not isinstance(record["overrides"], list):
                 raise ValueError(f"status {record['status']}, overrides {record['overrides']}")
             known = {name: record[name] for name in ("overrides", "config", "status", "error", "seconds")}
-            return cls(folder, **known, value=record.get("value"), started=float(record["started"]))
+            later = {name: record[name] for name in ("value", "trials", "diverged") if name in record}
+            return cls(folder, **known, **later, started=float(record["started"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, LookupError) as error:

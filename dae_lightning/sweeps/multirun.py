@@ -61,7 +61,7 @@ class Multirun(Callback):
         if config.hydra.mode == RunMode.MULTIRUN:
             try:
                 sweep = read_sweep(Path(config.hydra.sweep.dir).absolute())
-                if sweep.planned and not sweep.to_run and all(job.status != "running" for job in sweep.jobs):
+                if sweep.of_plan and not sweep.to_run and all(job.status != "running" for job in sweep.jobs):
                     return
                 line = progress(sweep, True, time.time())
             except Exception as error:

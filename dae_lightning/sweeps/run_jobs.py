@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -25,16 +25,16 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import config
 from dae_lightning.cli.hydra_app import one_line, plain, settings_of
 from dae_lightning.cli.run_folders import to_resume
-from dae_lightning.errors import ConfigError, UserError
+from dae_lightning.errors import ConfigError, DivergenceError, UserError
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, SIGNALS, STOP, STOPPING, Interrupted, stop_at_once
-from dae_lightning.sweeps.jobs import Job, duration, folder_of
+from dae_lightning.sweeps.jobs import Job, Pruned, duration, folder_of
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 TO_PARENT = {*SIGNALS, getattr(signal, "SIGUSR2", signal.SIGTERM)}  # SLURM preempts a job of submitit by SIGUSR2
 
 Prepare = Callable[[config.Train], None]
-Fit = Callable[[DictConfig, config.Train, Path, Path | None], float]
+Fit = Callable[[DictConfig, config.Train, Path, Path | None, Sequence[Any]], float]
 Work = Callable[[], Job]
 
 
@@ -42,7 +42,7 @@ def run(cfg: DictConfig, folder: Path, prepare: Prepare, fit: Fit) -> float:
     """What Hydra calls for a job, in the folder made for it: its value; NaN where it failed, which stops no other.
 
     (Were the error raised, Hydra would leave out the callbacks at the end of the sweep.) `prepare` does what later jobs
-    need too; `fit` trains in a folder from a checkpoint, if there is one.
+    need too; `fit` trains in a folder from a checkpoint, if there is one, with further callbacks.
 
     Raises:
         Interrupted: a signal stops the whole sweep.
@@ -65,6 +65,7 @@ def run(cfg: DictConfig, folder: Path, prepare: Prepare, fit: Fit) -> float:
 def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
     """Skip a finished job, resume one that was interrupted, and start one that failed again."""
     overrides, beside = list(HydraConfig.get().overrides.task), side_by_side()
+    trials = [] if (trial := _trial()) is None else [trial]
     launcher = _serve() if beside else None
     RELAY.raise_if_received()
     if (Path(HydraConfig.get().sweep.dir) / STOPPING).exists():
@@ -73,12 +74,14 @@ def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
         settings = settings_of(cfg)
     except (ConfigError, OmegaConfBaseException) as error:
         if (there := Job.read(named)) is None or there.config is None:  # else it holds a job with valid settings
-            Job(named, overrides, None).ended("failed", one_line(error, config.Train)).write()
+            Job(named, overrides, None, trials=trials).ended("failed", one_line(error, config.Train)).write()
         raise
     folder = folder_of(plain(cfg), named, Path(HydraConfig.get().sweep.dir))
     earlier = Job.read(folder)
+    if earlier is not None and earlier.status != "failed":
+        trials = sorted({*earlier.trials, *trials})
     if earlier is not None and earlier.status == "finished" and (folder / "results.json").is_file():
-        replace(earlier, overrides=overrides).write()  # the grid may have grown, and the names with it
+        replace(earlier, overrides=overrides, trials=trials).write()  # the grid may have grown, and the names with it
         tell(f"{folder.name}: finished before, skipped", sys.stdout)
         return math.nan if earlier.value is None else earlier.value
 
@@ -91,18 +94,21 @@ def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
             for checkpoint in (folder / "checkpoints").glob("*.ckpt"):
                 checkpoint.unlink()
         last = to_resume("auto" if earlier else None, folder)
-        job = Job(folder, overrides, plain(cfg))
+        job = Job(folder, overrides, plain(cfg), trials=trials)
         job.write()
 
     def work() -> Job:
         with sole_use(folder):
-            ended = _outcome(job, lambda: fit(cfg, settings, folder, last))
+            ended = _outcome(job, lambda: fit(cfg, settings, folder, last, _reporting()))
             ended.write()
         return ended
 
     ended = _in_a_process(job, work, launcher) if FORKS else work()
     if ended.status == "interrupted":
         RELAY.raise_if_received()
+    if ended.status == "pruned":
+        tell(f"{folder.name}: {ended.error}, pruned", sys.stdout)
+        return math.nan
     if ended.status != "finished":
         raise UserError(ended.error or ended.status)
     if beside:
@@ -133,7 +139,7 @@ def _in_a_process(job: Job, work: Work, launcher: int | None) -> Job:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     ended = Job.read(job.folder)
-    if ended is not None and ended.status in ("finished", "failed", "interrupted"):
+    if ended is not None and ended.status in ("finished", "pruned", "failed", "interrupted"):
         return ended
     status = process.exitcode or 0
     error = f"exited with status {status}"
@@ -177,18 +183,36 @@ def _outcome(job: Job, train: Callable[[], float]) -> Job:
     except Interrupted as stop:
         RELAY.signum = RELAY.signum or stop.signum
         return job.ended("interrupted")
+    except Pruned as end:
+        return job.ended("pruned", str(end), end.value)
     except SystemExit as end:
         return job.ended("failed", f"exited with status {end.code}")
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exception(error)
-        return job.ended("failed", one_line(error, config.Train))
+        ended = job.ended("failed", one_line(error, config.Train))
+        return replace(ended, diverged=isinstance(error, DivergenceError))
 
 
 def tell(line: str, stream: TextIO) -> None:
     """Print a line in one piece: others may be printing theirs."""
     stream.write(f"{line}\n")
     stream.flush()
+
+
+def _trial() -> int | None:
+    """This job's number in a search; None of a grid's job."""
+    number: int | None = HydraConfig.get().sweeper.get("trial")
+    return number
+
+
+def _reporting() -> Sequence[Any]:
+    """The callback that reports each epoch of a trial to its search."""
+    if (trial := _trial()) is None:
+        return []
+    from dae_lightning.sweeps.pruning import Pruning  # it comes with lightning and optuna
+
+    return [Pruning(Path(HydraConfig.get().sweep.dir), trial, HydraConfig.get().sweeper.pruner)]
 
 
 def side_by_side() -> bool:

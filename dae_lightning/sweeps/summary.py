@@ -16,8 +16,9 @@ from typing import Any
 from dae_lightning.errors import UserError
 from dae_lightning.evaluation.report import write_csv, write_json
 from dae_lightning.locks import is_held
+from dae_lightning.sweeps.answer import answer, ranking
 from dae_lightning.sweeps.jobs import STATUSES, Job, duration, number
-from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep, counted, read_sweep
+from dae_lightning.sweeps.sweep import GAIN, PSNR, RESULTS, VALUE, Setting, Sweep, counted, read_sweep
 
 COLUMNS = (  # of the table, as many as fit
     ("denoising: PSNR", PSNR, 2),
@@ -28,6 +29,7 @@ COLUMNS = (  # of the table, as many as fit
     ("BCE", "test/reconstruction/bce", 4),
     ("SSIM", "test/reconstruction/ssim", 3),
 )
+SHOWN = 10  # settings of a search, the best first
 
 
 def summarize(folder: Path, ended: bool = False, told: bool = False) -> None:
@@ -42,12 +44,18 @@ def summarize(folder: Path, ended: bool = False, told: bool = False) -> None:
     if sweep.jobs:
         write_summary(sweep)
         print(table(sweep, reasons=not told))
+        if sweep.trials:
+            print(answer(sweep))
     under_way = not ended and (is_held(folder) or any(job.status == "running" for job in sweep.jobs))
     print(progress(sweep, under_way, time.time()))
     if not sweep.jobs:
         return
     drawn = any(job.status == "finished" for job in sweep.jobs)
-    if drawn:
+    if drawn and sweep.trials:
+        from dae_lightning.sweeps import search_figure
+
+        _drawn("search.png", search_figure.draw, sweep)
+    elif drawn:
         from dae_lightning.sweeps import figures as sweep_figures
         from dae_lightning.sweeps import gallery as sweep_gallery  # torch and lightning take seconds
 
@@ -61,6 +69,7 @@ def write_summary(sweep: Sweep) -> None:
     names = list(dict.fromkeys(name for job in sweep.jobs for name in job.scores))
     rows: list[dict[str, Any]] = [
         {"job": job.folder.name}
+        | ({"trial": min(job.trials, default=None)} if sweep.trials else {})
         | {key: "" if job.overrides is None else job.get(key) for key in sweep.varying}
         | {"status": job.status}
         | {name: job.scores.get(name) for name in names}
@@ -86,11 +95,12 @@ def write_summary(sweep: Sweep) -> None:
 
 def table(sweep: Sweep, reasons: bool = True) -> str:
     """A line per setting, no wider than the terminal if it can be; with `reasons` one for each job without a result."""
-    settings = sweep.settings
+    settings = [*dict.fromkeys(ranking(sweep) + sweep.best)][:SHOWN] if sweep.trials else sweep.settings
+    shown = (("val BCE", VALUE, 4),) if sweep.trials else COLUMNS
     columns = [[axis, *(setting.values[place] or "-" for setting in settings)] for place, axis in enumerate(sweep.axes)]
     columns.append(["seeds", *(str(len(setting.finished)) for setting in settings)])
     scores = [
-        [title, *(_with_deviation(setting, name, digits) for setting in settings)] for title, name, digits in COLUMNS
+        [title, *(_with_deviation(setting, name, digits) for setting in settings)] for title, name, digits in shown
     ]
     times = ["time", *("-" if setting.seconds is None else duration(setting.seconds) for setting in settings)]
     status = ["status", *(setting.count() for setting in settings)]
@@ -100,7 +110,7 @@ def table(sweep: Sweep, reasons: bool = True) -> str:
         scores.pop()
     aligned = [[cell.rjust(max(map(len, column))) for cell in column] for column in (*columns, *scores, times)]
     lines = ["  ".join(row) for row in zip(*aligned, status, strict=True)]
-    lost = [job for job in sweep.jobs if reasons and job.status not in ("finished", "running")]
+    lost = [job for job in sweep.jobs if reasons and job.status not in (*RESULTS, "running")]
     return "\n".join(lines + [": ".join(filter(None, (job.status, _title(sweep, job), job.error))) for job in lost])
 
 
@@ -113,7 +123,7 @@ def progress(sweep: Sweep, under_way: bool, now: float) -> str:
         counts -= counted(job for job in sweep.to_run if job)
     parts = [f"{counts['finished']} done"]
     parts += [f"{counts[status]} {status}" for status in STATUSES[1:] if counts[status]]
-    if sweep.planned:
+    if sweep.of_plan:
         parts.append(f"{left} left")
     text = f"[sweep] {', '.join(parts)} of {counts.total() + left}"
     if under_way and left + counts["running"] and (end := _expected_end(sweep, left, now)):
@@ -129,7 +139,7 @@ def _expected_end(sweep: Sweep, left: int, now: float) -> datetime | None:
     """
     ended = [job for job in sweep.jobs if job.started >= sweep.began and job.status != "running"]
     times = [job.seconds for job in ended if job.status == "finished" and job.seconds]
-    if not times or not sweep.planned:
+    if not times or not sweep.of_plan:
         return None
     running = [min(1.0, (now - job.started) / fmean(times)) for job in sweep.jobs if job.status == "running"]
     done, to_come = len(ended) + sum(running), left + len(running) - sum(running)

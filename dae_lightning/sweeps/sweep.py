@@ -19,6 +19,10 @@ from dae_lightning.locks import is_held
 from dae_lightning.sweeps.jobs import RECORD, STATUSES, Job, by_key, number
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a multirun starts in the folder
+SEARCH = "hydra_plugins.dae_search.Search"  # the sweeper of a search
+RESULTS = ("finished", "pruned", "diverged")  # ends of a trial that tell something about its settings
+SEEDS = 3  # of a setting that a search confirms
+VALUE = "val/denoising/bce"  # by which it compares trials
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
 
 
@@ -57,12 +61,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A multirun: the jobs that have begun, by name, and what its last command planned."""
+    """A multirun, a grid or a search: the jobs that have begun, by name, and what its last command planned."""
 
     folder: Path
     jobs: tuple[Job, ...]
     planned: tuple[Mapping[str, str], ...]  # overrides of every job, in order; none where they cannot be told
     began: float  # when the last command did, a Unix time
+    trials: int = 0  # of a search; 0 of a grid
+    confirm: int = 0  # of a search: how many of the best settings get other seeds
 
     @cached_property
     def known(self) -> list[Job]:
@@ -95,8 +101,24 @@ class Sweep:
         return [Setting(values, tuple(together[values])) for values in order]
 
     @cached_property
+    def best(self) -> list[Setting]:
+        """Of a search, the settings that have a finished trial, the best first, by that trial alone."""
+        values = {
+            setting: min(job.value for job in setting.finished if job.trials and job.value is not None)
+            for setting in self.settings
+            if any(job.trials and job.value is not None for job in setting.finished)
+        }
+        return sorted(values, key=lambda setting: values[setting])
+
+    @cached_property
     def of_plan(self) -> list[Job | None]:
         """The job of each planned one; None where it has not begun."""
+        if self.trials:
+            left = max(0, self.trials - sum(len(job.trials) for job in self.jobs))
+            confirmed = self.best[: self.confirm]
+            seeds = sum(max(0, SEEDS - len(setting.jobs)) for setting in confirmed)
+            seeds += (SEEDS - 1) * (self.confirm - len(confirmed)) if left else 0
+            return [*self.jobs, *[None] * (left + seeds)]
         keys = tuple(self.planned[0]) if self.planned else ()
         # a job of an earlier, smaller grid has in its configuration what it does not say
         begun = {tuple(map(job.get, keys)): job for job in self.known if job.said.keys() <= set(keys)}
@@ -111,6 +133,8 @@ class Sweep:
     @property
     def failures(self) -> int:
         """How many of the planned jobs are not finished, or were refused the folder they would have."""
+        if self.trials:
+            return sum(job is None or job.status not in RESULTS for job in self.of_plan)
         # only Hydra's own sweeper leaves a plan; of another's jobs, those count that this command has started
         planned = self.of_plan or [job for job in self.jobs if job.written_since(self.began)]
         return sum(job is None or job.status != "finished" or not job.written_since(self.began) for job in planned)
@@ -133,11 +157,13 @@ def read_sweep(folder: Path) -> Sweep:
         if (folder / ".hydra").is_dir() or (folder / "results.json").exists() or (folder / RECORD).exists():
             raise SweepError(f"{folder}: a single run's folder; give that of a multirun, which holds one per job")
         raise SweepError(f"{folder}: no sweep in it (there is no {PLAN}, which a multirun writes)")
+    planned, trials, confirm = _read_plan(plan)
     jobs = tuple(job for place in places if (job := _read_job(place)) is not None)
-    planned = _read_plan(plan)
-    if not jobs and not planned:
+    if not jobs and not planned and not trials:
         raise SweepError(f"{folder}: no job of this sweep has begun")
-    return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0)
+    if trials:
+        jobs = tuple(map(_of_a_search, jobs))
+    return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0, trials, confirm)
 
 
 def counted(jobs: Iterable[Job]) -> Counter[str]:
@@ -170,6 +196,12 @@ def _read_job(folder: Path) -> Job | None:
     return job
 
 
+def _of_a_search(job: Job) -> Job:
+    """A job whose value is the score that trials are compared by, and whose divergence is a result."""
+    status = "diverged" if job.diverged else job.status
+    return replace(job, status=status, scores={VALUE: job.value, **job.scores})
+
+
 def _with_results(job: Job) -> Job:
     # NaN and Infinity are not JSON
     results = json.loads((job.folder / "results.json").read_bytes(), parse_constant=lambda name: None)
@@ -185,13 +217,15 @@ def _with_results(job: Job) -> Job:
     return replace(job, scores=scores, seconds=max(job.seconds or 0.0, results["fit_seconds"]))
 
 
-def _read_plan(path: Path) -> tuple[Mapping[str, str], ...]:
-    """The overrides of every job of the last command, as Hydra's own sweeper expands them."""
+def _read_plan(path: Path) -> tuple[tuple[Mapping[str, str], ...], int, int]:
+    """The overrides of every job of the last command, as Hydra's own sweeper expands them; a search's two numbers."""
     try:
         settings = yaml.safe_load(path.read_bytes())["hydra"]
+        if settings["sweeper"].get("_target_") == SEARCH:
+            return (), int(settings["sweeper"]["trials"]), int(settings["sweeper"]["confirm"])
         said = [f"{key}={value}" for key, value in (settings["sweeper"].get("params") or {}).items()]
         overrides = OverridesParser.create().parse_overrides([*said, *settings["overrides"]["task"]])
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
     except (OSError, TypeError, AttributeError, LookupError, yaml.YAMLError, HydraException):
-        return ()  # no such file, a damaged one, or another sweeper's
-    return tuple(by_key(job) for job in jobs)
+        return (), 0, 0  # no such file, a damaged one, or another sweeper's
+    return tuple(by_key(job) for job in jobs), 0, 0

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dae_lightning import config, kinds
-from dae_lightning.errors import TrainingError
+from dae_lightning.errors import DivergenceError
 from dae_lightning.files import keep
 from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
 from dae_lightning.signals import Interrupted, StopSignal
@@ -68,7 +68,7 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer, name: str) -> None:
         model: Any = trainer.lightning_module
         if not all(bool(value.isfinite().all()) for value in model.parameters()):
-            raise TrainingError(f"the weights after step {model.batches_seen} are not finite: lower optim.lr")
+            raise DivergenceError(f"the weights after step {model.batches_seen} are not finite: lower optim.lr")
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if name == "last.ckpt" and trainer.is_global_zero:
                 keep(self.folder / name, "previous.ckpt")

@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import as_float
-from dae_lightning.errors import CheckpointError, TrainingError
+from dae_lightning.errors import CheckpointError, DivergenceError
 from dae_lightning.model.autoencoder import DenoisingAutoencoder
 from dae_lightning.model.image_checks import check_clean
 from dae_lightning.training.cuda_graphs import RecordedStep
@@ -148,9 +148,11 @@ class ManySteps(DenoisingAutoencoder):
         self.log("train/loss", self._logged_loss, on_step=False, on_epoch=True)
         return losses.new_tensor(total / sum(sizes))
 
-    def _divergence(self, loss: float, step: int) -> TrainingError:
+    def _divergence(self, loss: float, step: int) -> DivergenceError:
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return TrainingError(f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}")
+        return DivergenceError(
+            f"the loss of step {step}, at rate {rate:g}, is {loss}: lower optim.lr={self.optim.lr:g}"
+        )
 
     def on_train_epoch_end(self) -> None:
         self.log("step", float(self.batches_seen))  # a logger's x axis; Lightning would count its own steps

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -36,10 +36,12 @@ def train(
     folder: Path,
     checkpoint: Path | None = None,
     record: Callable[[], None] = lambda: None,
+    callbacks: Iterable[pl.Callback] = (),
 ) -> float:
     """Train in the run folder, from `checkpoint` on if there is one; test, and leave results.json and figures.
 
-    `record` is called with every checkpoint that is written. Of several ranks only the first writes, tests and draws.
+    `record` is called with every checkpoint that is written; `callbacks` join those of the fit. Of several ranks only
+    the first writes, tests and draws.
 
     Returns:
         val/denoising/bce of the tested weights; where nothing is held out, the last training loss.
@@ -62,7 +64,7 @@ def train(
         with together(rank, device):
             if rank is not None:
                 folder, checkpoint = agree(rank, device, folder, checkpoint)
-            trainer, rows, best = _fit(settings, data, folder, checkpoint, record, first)
+            trainer, rows, best = _fit(settings, data, folder, checkpoint, record, first, callbacks)
         if not first:
             return math.nan
         model, used = trainer.lightning_module, device_name(trainer)
@@ -86,6 +88,7 @@ def _fit(
     checkpoint: Path | None,
     record: Callable[[], None],
     first: bool,
+    more: Iterable[pl.Callback],
 ) -> tuple[pl.Trainer, list[Row], float | None]:
     """Train as one of several ranks, or alone.
 
@@ -99,7 +102,7 @@ def _fit(
     history = History(folder / "metrics.csv")
     stop = StopSignal(silent=not first)
     checkpoints = Checkpoints(folder / "checkpoints", settings.data, settings.checkpoint, stop)
-    callbacks = [history, checkpoints, LambdaCallback(on_save_checkpoint=lambda *_: record())]
+    callbacks = [history, checkpoints, LambdaCallback(on_save_checkpoint=lambda *_: record()), *more]
     if first and settings.trainer.enable_progress_bar:
         callbacks.append(TrainingBar())
     if first and settings.logger.kind != "csv" and not settings.trainer.fast_dev_run:
