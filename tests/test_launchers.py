@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dae_lightning.threads import usable_cpus
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, small
 
@@ -179,6 +180,30 @@ def test_submitit_runs_the_jobs_and_a_preempted_one_goes_on_from_its_checkpoint(
     serial = Sweep(tmp_path / "serial", idx_root, "seed=0", "trainer.max_epochs=60", OMP_NUM_THREADS="1")
     assert serial.status() == 0, serial.said
     assert differing_bits(outcome(sweep.folder / "0"), outcome(serial.folder / "0")) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_search_asks_for_as_many_trials_as_there_are_workers_and_waits_for_them(
+    tmp_path: Path, idx_root: Path, launcher: str
+) -> None:
+    pytest.importorskip("optuna")
+    from dae_lightning.sweeps.study import open_storage, open_study
+
+    two = {"joblib": "n_jobs=2", "submitit_local": f"cpus_per_task={max(1, usable_cpus() // 2)}"}[launcher]
+    where = (f"hydra/launcher={launcher}", f"hydra.launcher.{two}", "hydra.sweep.subdir=${latent}")
+    what = ("hydra/sweeper=search", "latent=int(interval(2,40))", "hydra.sweeper.trials=5", "trainer.max_epochs=2")
+    sweep = Sweep(tmp_path, idx_root, *where, *what, OMP_NUM_THREADS="1")
+    assert sweep.status() == 0, sweep.said
+    trials = open_study(open_storage(sweep.folder)).get_trials()
+    assert all(len(trial.intermediate_values) == 2 for trial in trials)
+    (first, second, third, fourth, last) = ((trial.datetime_start, trial.datetime_complete) for trial in trials)
+    size = min(2, usable_cpus())
+    for one, beside in ((first, second), (third, fourth)):
+        assert (beside[0] < one[1]) == (size == 2)
+    assert third[0] > second[1]
+    assert last[0] > fourth[1]
+    assert "[sweep] 5 done, 0 left of 5\n" in sweep.said
 
 
 SBATCH = '#!/bin/sh\ncp "$1" {script}.partial && mv {script}.partial {script} && echo Submitted batch job 12\n'

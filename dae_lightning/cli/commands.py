@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -95,9 +94,11 @@ def _prepare(settings: config.Train) -> None:
 
 
 def _fit(
-    cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None, callbacks: Iterable[Any] = ()
+    cfg: DictConfig, settings: config.Train, folder: Path, checkpoint: Path | None, trial: int | None = None
 ) -> float:
     """What the training returns; it starts from the checkpoint if there is one.
+
+    As trial number `trial` of a search it tells that how each epoch was, and may be ended by it.
 
     `.hydra/` is written with the first checkpoint: before it there is nothing to resume. (Hydra would write it before
     the settings are checked and the folder is known to be free, and unresolved.)
@@ -105,6 +106,11 @@ def _fit(
     from dae_lightning.training import resume as resuming
     from dae_lightning.training import run as training
 
+    callbacks = []
+    if trial is not None:
+        from dae_lightning.sweeps.pruning import Pruning
+
+        callbacks.append(Pruning(Path(HydraConfig.get().sweep.dir), trial, HydraConfig.get().sweeper.pruner))
     files: dict[str, Any] = {"config": hydra_app.plain(cfg)}
     if checkpoint is None:
         files |= {"hydra": HydraConfig.instance().cfg, "overrides": list(HydraConfig.get().overrides.task)}

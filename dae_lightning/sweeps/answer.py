@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import variance
 
 from dae_lightning.cli.arguments import pasteable
-from dae_lightning.cli.hydra_app import CONF
 from dae_lightning.sweeps.jobs import Job
 from dae_lightning.sweeps.sweep import VALUE, Setting, Sweep
 
@@ -33,7 +32,7 @@ def ranking(sweep: Sweep) -> list[Setting]:
 
 def command(job: Job) -> str:
     """What trains with these settings, as a shell reads it, in any folder."""
-    program = "python train.py" if (CONF.parent / "train.py").is_file() else "dae-train"
+    program = "python train.py" if (Path(__file__).parents[2] / "train.py").is_file() else "dae-train"  # a checkout's
     root = ((job.config or {}).get("data") or {}).get("root")
     words = [
         pasteable("data.root", Path(root)) if root and override.startswith("data.root=") else shlex.quote(override)

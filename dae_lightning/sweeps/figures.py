@@ -10,13 +10,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dae_lightning.figures import DENOISING, GREY, INK, RECONSTRUCTION, save_figure, style
+from dae_lightning.figures import DENOISING, GREY, INK, RECONSTRUCTION, WIDE, save_figure, style
 from dae_lightning.sweeps.jobs import number
 from dae_lightning.sweeps.sweep import GAIN, PSNR, Setting, Sweep, counted, numeric
 
 TITLES = {PSNR: "denoising: PSNR in dB", GAIN: "gain over the mean image in dB"}
 LONG = 24  # characters of a value; two such fit an axis of curves.png side by side
-WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic
 
 
 def draw(sweep: Sweep) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -34,7 +34,7 @@ FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do 
 TO_PARENT = {*SIGNALS, getattr(signal, "SIGUSR2", signal.SIGTERM)}  # SLURM preempts a job of submitit by SIGUSR2
 
 Prepare = Callable[[config.Train], None]
-Fit = Callable[[DictConfig, config.Train, Path, Path | None, Sequence[Any]], float]
+Fit = Callable[[DictConfig, config.Train, Path, Path | None, int | None], float]
 Work = Callable[[], Job]
 
 
@@ -42,7 +42,7 @@ def run(cfg: DictConfig, folder: Path, prepare: Prepare, fit: Fit) -> float:
     """What Hydra calls for a job, in the folder made for it: its value; NaN where it failed, which stops no other.
 
     (Were the error raised, Hydra would leave out the callbacks at the end of the sweep.) `prepare` does what later jobs
-    need too; `fit` trains in a folder from a checkpoint, if there is one, with further callbacks.
+    need too; `fit` trains in a folder from a checkpoint, if there is one, as this trial of a search, if it is one.
 
     Raises:
         Interrupted: a signal stops the whole sweep.
@@ -65,7 +65,8 @@ def run(cfg: DictConfig, folder: Path, prepare: Prepare, fit: Fit) -> float:
 def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
     """Skip a finished job, resume one that was interrupted, and start one that failed again."""
     overrides, beside = list(HydraConfig.get().overrides.task), side_by_side()
-    trials = [] if (trial := _trial()) is None else [trial]
+    trial: int | None = HydraConfig.get().sweeper.get("trial")
+    trials = [] if trial is None else [trial]
     launcher = _serve() if beside else None
     RELAY.raise_if_received()
     if (Path(HydraConfig.get().sweep.dir) / STOPPING).exists():
@@ -99,7 +100,7 @@ def _run(cfg: DictConfig, named: Path, prepare: Prepare, fit: Fit) -> float:
 
     def work() -> Job:
         with sole_use(folder):
-            ended = _outcome(job, lambda: fit(cfg, settings, folder, last, _reporting()))
+            ended = _outcome(job, lambda: fit(cfg, settings, folder, last, trial))
             ended.write()
         return ended
 
@@ -198,21 +199,6 @@ def tell(line: str, stream: TextIO) -> None:
     """Print a line in one piece: others may be printing theirs."""
     stream.write(f"{line}\n")
     stream.flush()
-
-
-def _trial() -> int | None:
-    """This job's number in a search; None of a grid's job."""
-    number: int | None = HydraConfig.get().sweeper.get("trial")
-    return number
-
-
-def _reporting() -> Sequence[Any]:
-    """The callback that reports each epoch of a trial to its search."""
-    if (trial := _trial()) is None:
-        return []
-    from dae_lightning.sweeps.pruning import Pruning  # it comes with lightning and optuna
-
-    return [Pruning(Path(HydraConfig.get().sweep.dir), trial, HydraConfig.get().sweeper.pruner)]
 
 
 def side_by_side() -> bool:

@@ -142,8 +142,8 @@ def _run(
         answers = {each: job for job in read_sweep(folder).jobs for each in job.trials}
         if (job := answers.get(original[overrides[number]])) is None:
             continue
-        if number not in job.trials:
-            replace(job, trials=[*job.trials, number]).write()
+        if number not in job.trials and (record := Job.read(job.folder)):
+            replace(record, trials=[*record.trials, number]).write()
         _tell(study, number, job)
     return count
 

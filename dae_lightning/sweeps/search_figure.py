@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from dae_lightning.figures import DENOISING, GREY, INK, TRAINING, save_figure, style
+from dae_lightning.figures import DENOISING, GREY, INK, TRAINING, WIDE, save_figure, style
 from dae_lightning.sweeps.answer import ranking
-from dae_lightning.sweeps.figures import WIDE
 from dae_lightning.sweeps.jobs import Job, number
 from dae_lightning.sweeps.sweep import VALUE, Sweep, numeric
 
