@@ -32,4 +32,6 @@ def test_the_wheel_carries_its_configurations_and_works_from_any_directory(tmp_p
     assert "sigma: 4.5" in shown.stdout
     assert (conf / "noise" / "schema.json").is_file()
     assert (tmp_path / "site" / "bin" / "dae-train").is_file()
+    assert (tmp_path / "site" / "hydra_plugins" / "dae_search.py").is_file()
+    assert not (tmp_path / "site" / "hydra_plugins" / "__init__.py").exists()  # it is everybody's
     assert (tmp_path / "site" / "dae_lightning" / "inference" / "page" / "index.html").is_file()

@@ -397,7 +397,7 @@ def test_a_search_is_summarised_while_it_runs(by_hand: Path) -> None:
         "     4      1   0.3100  2.0 s  1 finished",
     ]
     assert f"best: trial 0, {VALUE} 0.3100\n" in answer(sweep)
-    assert "not known from so few trials" in answer(sweep)
+    assert "these trials do not tell" in answer(sweep)
 
 
 def test_the_picture_has_the_trials_in_order_and_a_slice_for_each_key(by_hand: Path) -> None:

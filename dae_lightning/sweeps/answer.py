@@ -18,7 +18,7 @@ def answer(sweep: Sweep) -> str:
     if not sweep.best:
         return "no trial has finished"
     ranked = ranking(sweep)
-    job, mean = ranked[0].finished[0], ranked[0].mean(VALUE)
+    job, mean = ranked[0].trial, ranked[0].mean(VALUE)
     seeds = f", mean over {len(ranked[0].finished)} seeds" if len(ranked[0].finished) > 1 else ""
     lines = [f"best: trial {job.trials[0]}, {VALUE} {mean:.4f}{seeds}", f"  {command(job)}", importance(sweep)]
     return "\n".join([*lines, *trust(sweep, ranked)])
@@ -49,7 +49,7 @@ def importance(sweep: Sweep) -> str:
 
     found = importances(sweep.folder)
     if not found:
-        return "importance of the keys: not known from so few trials"
+        return "importance of the keys: these trials do not tell"
     return "importance of the keys: " + ", ".join(f"{key} {share:.0%}" for key, share in found.items())
 
 
@@ -66,9 +66,7 @@ def trust(sweep: Sweep, ranked: list[Setting]) -> list[str]:
         ahead = (second.mean(VALUE) or 0.0) - (first.mean(VALUE) or 0.0)
         error = noise * sqrt(1 / len(first.finished) + 1 / len(second.finished))
         verdict = "more than noise" if ahead > ENOUGH * error else "noise could explain it"
-        lines.append(
-            f"  the best mean is {ahead:.2g} ahead of the next, with a standard error of {error:.2g}: {verdict}"
-        )
+        lines.append(f"  the best mean is {ahead:.2g} ahead of the next, standard error {error:.2g}: {verdict}")
     values = [job.value for job in sweep.jobs if job.trials and job.status == "finished" and job.value is not None]
     close = sum(value <= min(values) + 2 * noise for value in values)
     lines.append(f"  {close} of {len(values)} finished trials are within two standard deviations of the best one")

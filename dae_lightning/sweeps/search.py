@@ -5,6 +5,7 @@ folders say how they ended. What a killed search leaves behind are trials that s
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -24,6 +25,7 @@ from dae_lightning.errors import CheckpointError, ConfigError
 from dae_lightning.schema import check
 from dae_lightning.signals import RELAY
 from dae_lightning.sweeps.jobs import Job, differing
+from dae_lightning.sweeps.run_jobs import tell
 from dae_lightning.sweeps.space import Space, read_space
 from dae_lightning.sweeps.study import JOURNAL, make_sampler, open_storage, open_study
 from dae_lightning.sweeps.sweep import PLAN, SEEDS, read_sweep
@@ -49,14 +51,14 @@ def search(arguments: Sequence[str], context: HydraContext, task: TaskFunction, 
     study = _begun(folder, space, base)
     OmegaConf.save(config, folder / PLAN)
 
-    workers, launched = _workers(config.hydra.launcher), 0
+    workers = _workers(config.hydra.launcher)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
     trials = _to_run(study, space, settings)
     while batch := list(islice(trials, workers)):
-        launched += _run(batch, study, space, folder, launcher, launched)
-    again = iter(_to_confirm(folder, settings.confirm))
-    while jobs := list(islice(again, workers)):
-        launched += _launch(jobs, launcher, launched)
+        _run(batch, study, space, folder, launcher)
+    again = _to_confirm(folder, settings.confirm)
+    for first in range(0, len(again), workers):
+        _launch(again[first : first + workers], launcher, settings.trials + first)
 
 
 def _checked(space: Space, context: HydraContext, config: DictConfig) -> dict[str, Any]:
@@ -115,37 +117,25 @@ def _to_run(study: optuna.Study, space: Space, settings: schemas.Search) -> Iter
         yield study.ask(dict(space.axes)).number
 
 
-def _run(
-    batch: Sequence[int], study: optuna.Study, space: Space, folder: Path, launcher: Launcher, launched: int
-) -> int:
-    """Run trials side by side and tell the study how they ended; a trial that repeats another has its outcome.
-
-    Returns:
-        How many jobs that took.
-    """
+def _run(batch: Sequence[int], study: optuna.Study, space: Space, folder: Path, launcher: Launcher) -> None:
+    """Run trials side by side, and tell the study how they ended; one that repeats another shares its job."""
     trials = study.get_trials(deepcopy=False)
     overrides = [tuple(space.overrides(trial.params)) for trial in trials]
-    over = (TrialState.COMPLETE, TrialState.PRUNED)
+    ended = [trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     original: dict[tuple[str, ...], int] = {}
-    for number in (*(trial.number for trial in trials if trial.state in over), *batch):
+    for number in (*ended, *batch):
         original.setdefault(overrides[number], number)
-    count = _launch(
-        [
-            [*overrides[number], f"hydra.sweeper.trial={number}"]
-            for number in batch
-            if original[overrides[number]] == number
-        ],
-        launcher,
-        launched,
-    )
+    new = [number for number in batch if original[overrides[number]] == number]
+    _launch([[*overrides[number], f"hydra.sweeper.trial={number}"] for number in new], launcher, batch[0])
     for number in batch:
+        if (earlier := original[overrides[number]]) != number:
+            tell(f"trial {number} repeats trial {earlier}, whose score it gets", sys.stdout)
         answers = {each: job for job in read_sweep(folder).jobs for each in job.trials}
-        if (job := answers.get(original[overrides[number]])) is None:
+        if (job := answers.get(earlier)) is None:  # it was refused its folder
             continue
         if number not in job.trials and (record := Job.read(job.folder)):
             replace(record, trials=[*record.trials, number]).write()
         _tell(study, number, job)
-    return count
 
 
 def _tell(study: optuna.Study, number: int, job: Job) -> None:
@@ -160,23 +150,21 @@ def _tell(study: optuna.Study, number: int, job: Job) -> None:
         study.tell(number, state=TrialState.FAIL)
 
 
-def _launch(jobs: Sequence[Sequence[str]], launcher: Launcher, launched: int) -> int:
+def _launch(jobs: Sequence[Sequence[str]], launcher: Launcher, first: int) -> None:
     """Run jobs, given by their overrides, to their end; how each ended is in its folder.
 
     Raises:
         Interrupted: a signal stops the search.
     """
-    for job in launcher.launch(jobs, initial_job_idx=launched) if jobs else ():
+    for job in launcher.launch(jobs, initial_job_idx=first) if jobs else ():
         _ = job.return_value  # raises what kept Hydra from running it
     RELAY.raise_if_received()
-    return len(jobs)
 
 
 def _to_confirm(folder: Path, count: int) -> list[list[str]]:
     """Jobs with the best settings and other seeds."""
     found = []
-    for setting in read_sweep(folder).best[:count]:
-        job = setting.finished[0]  # with the lowest seed: the trial's
+    for job in (setting.trial for setting in read_sweep(folder).best[:count]):
         same = [override for override in job.overrides or [] if not override.startswith("seed=")]
         found += [[*same, f"seed={int(job.get('seed')) + more}"] for more in range(1, SEEDS)]
     return found

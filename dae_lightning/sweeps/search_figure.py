@@ -52,7 +52,7 @@ def search_figure(sweep: Sweep) -> Figure:
     history.step(places, so_far, where="post", color=DENOISING, lw=1.8, label="best so far")
     for setting in ranking(sweep):
         if (deviation := setting.deviation(VALUE)) is not None:
-            place, mean = setting.finished[0].trials[0], setting.mean(VALUE)
+            place, mean = setting.trial.trials[0], setting.mean(VALUE)
             look: dict[str, Any] = {"color": INK, "marker": "_", "ms": 9, "lw": 1.2, "capsize": 3}
             history.errorbar(place, mean, deviation, label="mean ± standard deviation over seeds", **look)
     history.set(xlabel="trial", ylabel=f"{VALUE} (held-out images)")

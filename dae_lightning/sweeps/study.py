@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,19 @@ def make_sampler(seed: int, number: int) -> TPESampler:
 
 
 def importances(folder: Path) -> dict[str, float]:
-    """Of a search's keys, the most important first, with a sum of 1; none from fewer than two finished trials."""
+    """Of a search's keys, the most important first, with a sum of 1; none where the trials do not tell."""
     if not (folder / JOURNAL).exists():
         return {}
     study = open_study(open_storage(folder))
     trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if sum(math.isfinite(trial.value or 0.0) for trial in trials) < 2:
         return {}
-    found = optuna.importance.get_param_importances(study)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            found = optuna.importance.get_param_importances(study)
+        except UserWarning:  # as many trials are the best as there are
+            return {}
     return {key.lstrip("+"): share for key, share in found.items()}
 
 

@@ -37,6 +37,11 @@ class Setting:
     def finished(self) -> list[Job]:
         return [job for job in self.jobs if job.status == "finished"]
 
+    @property
+    def trial(self) -> Job:
+        """Of a search, the finished job that was a trial, not a confirmation."""
+        return next(job for job in self.finished if job.trials)
+
     def scores(self, name: str) -> list[float]:
         """Of the finished jobs, a score that is defined."""
         return [score for job in self.finished if (score := job.scores.get(name)) is not None]
@@ -103,12 +108,8 @@ class Sweep:
     @cached_property
     def best(self) -> list[Setting]:
         """Of a search, the settings that have a finished trial, the best first, by that trial alone."""
-        values = {
-            setting: min(job.value for job in setting.finished if job.trials and job.value is not None)
-            for setting in self.settings
-            if any(job.trials and job.value is not None for job in setting.finished)
-        }
-        return sorted(values, key=lambda setting: values[setting])
+        tried = [setting for setting in self.settings if any(job.trials for job in setting.finished)]
+        return sorted(tried, key=lambda setting: setting.trial.scores[VALUE] or math.inf)
 
     @cached_property
     def of_plan(self) -> list[Job | None]:
@@ -162,7 +163,7 @@ def read_sweep(folder: Path) -> Sweep:
     if not jobs and not planned and not trials:
         raise SweepError(f"{folder}: no job of this sweep has begun")
     if trials:
-        jobs = tuple(map(_of_a_search, jobs))
+        jobs = tuple(sorted(map(_of_a_search, jobs), key=lambda job: min(job.trials, default=math.inf)))
     return Sweep(folder, jobs, planned, plan.stat().st_mtime if plan.exists() else 0.0, trials, confirm)
 
 
