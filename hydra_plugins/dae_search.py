@@ -18,12 +18,12 @@ class Search(Sweeper):
         """They are in the `config` that follows."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.given = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
         from dae_lightning.sweeps.search import search  # and with it Optuna
 
-        search(arguments, self.context, self.task, self.config)
+        search(arguments, *self.given)
 
 
 TARGET = f"{Search.__module__}.{Search.__qualname__}"

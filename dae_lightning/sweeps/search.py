@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from dae_lightning import config as schemas
 from dae_lightning.cli.hydra_app import plain, settings_of
@@ -107,9 +107,10 @@ def _to_run(study: optuna.Study, space: Space, settings: schemas.Search) -> Iter
     """Numbers of trials: those that were interrupted, those that try failed ones again, then new ones."""
     earlier = study.get_trials(deepcopy=False)
     yield from (trial.number for trial in earlier if trial.state == TrialState.RUNNING)
-    again = {trial.user_attrs.get(AGAIN) for trial in earlier}
+    tried = [trial.params for trial in earlier if trial.state != TrialState.FAIL]
     for trial in earlier:
-        if trial.state == TrialState.FAIL and trial.number not in again:
+        if trial.params not in tried:
+            tried.append(trial.params)
             study.enqueue_trial(trial.params, {AGAIN: trial.number})
     left = settings.trials - sum(trial.state not in (TrialState.FAIL, TrialState.WAITING) for trial in earlier)
     for _ in range(left):
@@ -120,22 +121,30 @@ def _to_run(study: optuna.Study, space: Space, settings: schemas.Search) -> Iter
 def _run(batch: Sequence[int], study: optuna.Study, space: Space, folder: Path, launcher: Launcher) -> None:
     """Run trials side by side, and tell the study how they ended; one that repeats another shares its job."""
     trials = study.get_trials(deepcopy=False)
-    overrides = [tuple(space.overrides(trial.params)) for trial in trials]
-    ended = [trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    original: dict[tuple[str, ...], int] = {}
-    for number in (*ended, *batch):
-        original.setdefault(overrides[number], number)
-    new = [number for number in batch if original[overrides[number]] == number]
-    _launch([[*overrides[number], f"hydra.sweeper.trial={number}"] for number in new], launcher, batch[0])
+    original = {number: _original(trials, number) for number in batch}
+    new = [
+        [*space.overrides(trials[number].params), f"hydra.sweeper.trial={number}"]
+        for number in batch
+        if original[number] == number
+    ]
+    _launch(new, launcher, batch[0])
     for number in batch:
-        if (earlier := original[overrides[number]]) != number:
-            tell(f"trial {number} repeats trial {earlier}, whose score it gets", sys.stdout)
+        if original[number] != number:
+            tell(f"trial {number} repeats trial {original[number]}, whose score it gets", sys.stdout)
         answers = {each: job for job in read_sweep(folder).jobs for each in job.trials}
-        if (job := answers.get(earlier)) is None:  # it was refused its folder
+        if (job := answers.get(original[number])) is None:  # it was refused its folder
             continue
         if number not in job.trials and (record := Job.read(job.folder)):
             replace(record, trials=[*record.trials, number]).write()
         _tell(study, number, job)
+
+
+def _original(trials: Sequence[FrozenTrial], number: int) -> int:
+    """The trial before this one that has the same settings; itself where there is none, or where that failed before."""
+    if AGAIN in trials[number].user_attrs:
+        return number
+    same = [trial.number for trial in trials[:number] if trial.params == trials[number].params]
+    return max(same, default=number)
 
 
 def _tell(study: optuna.Study, number: int, job: Job) -> None:

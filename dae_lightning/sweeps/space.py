@@ -27,7 +27,7 @@ class Space:
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """Those of the job with these values of the axes."""
         drawn = {key: _text(values[key]) for key in self.axes}
-        return [f"{key}={value}" for key, value in (self.fixed | drawn).items()]
+        return [f"{key}={value}" for key, value in {**self.fixed, **drawn}.items()]
 
     def corners(self) -> Iterator[list[str]]:
         """Of jobs in which each axis takes its ends, or each of its choices, while the others stay at their first."""
@@ -66,12 +66,13 @@ def read_space(arguments: Iterable[str], loader: ConfigLoader | None = None) -> 
 def _distribution(override: Override) -> BaseDistribution:
     """An interval or a range of numbers; anything else is a choice among texts."""
     value: Any = override.value()
-    if unknown := getattr(value, "tags", set()) - TAGS:
+    tags: set[str] = getattr(value, "tags", set())
+    if unknown := tags - TAGS:
         raise ConfigError(f"{override.input_line}: no such tag as {min(unknown)}; known: {', '.join(sorted(TAGS))}")
-    log = "log" in getattr(value, "tags", ())
+    log = "log" in tags
     try:
         if isinstance(value, IntervalSweep):
-            return _numbers(value.start, value.end, "int" in value.tags or isinstance(value.start, int), log=log)
+            return _numbers(value.start, value.end, "int" in tags or isinstance(value.start, int), log=log)
         if isinstance(value, RangeSweep):
             steps = sorted(value.range())
             return _numbers(steps[0], steps[-1], isinstance(steps[0], int), log=log, step=abs(value.step))
