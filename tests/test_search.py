@@ -236,7 +236,7 @@ def test_each_end_of_a_job_is_told_as_what_it_is_and_only_failures_are_run_again
     said = done(tmp_path, idx_root, *arguments, prepare=judged_by(meeting))
     assert set(trained(tmp_path)) == {6, 7}
     after = trials(tmp_path)
-    assert [trial.user_attrs["again"] for trial in after if "again" in trial.user_attrs] == failed[:1]
+    assert [trial.params["latent"] for trial in after if "again" in trial.user_attrs] == ["6"]
     assert sum(trial.state == TrialState.COMPLETE for trial in after) == 24
     assert [trial.number for trial in after if trial.state != TrialState.COMPLETE] == failed
 
@@ -414,3 +414,13 @@ def test_the_picture_has_the_trials_in_order_and_a_slice_for_each_key(by_hand: P
     assert max(drawn[ABOVE].get_ydata()) < history.get_ylim()[1]
     assert latent.get_xlabel() == "latent"
     assert [label.get_text() for label in latent.get_xticklabels()] == ["4", "5", "6"]
+
+
+def test_a_trial_that_was_killed_while_it_was_asked_for_is_replaced(tmp_path: Path, idx_root: Path) -> None:
+    arranged = {"prepare": judged_by(lambda settings: settings.latent / 100)}
+    done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=2", **arranged)
+    open_study(open_storage(tmp_path / "sweep")).ask()
+    said = done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=4", **arranged)
+    assert [trial.state for trial in trials(tmp_path)].count(TrialState.COMPLETE) == 4
+    assert len(trials(tmp_path)) == 5
+    assert "[sweep] 4 done, 0 left of 4\n" in said

@@ -31,7 +31,7 @@ from dae_lightning.sweeps.study import JOURNAL, make_sampler, open_storage, open
 from dae_lightning.sweeps.sweep import PLAN, SEEDS, read_sweep
 from dae_lightning.threads import usable_cpus
 
-AGAIN = "again"  # an attribute of a trial: the failed one whose settings it tries again
+AGAIN = "again"  # an attribute of a trial: the settings of a failed one that it tries again
 
 
 def search(arguments: Sequence[str], context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
@@ -89,11 +89,9 @@ def _begun(folder: Path, space: Space, base: dict[str, Any]) -> optuna.Study:
     """
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(folder))
-    recorded = study.user_attrs
-    if not recorded:
-        study.set_user_attr("axes", dict(space.said))
-        study.set_user_attr("settings", base)
-        return study
+    if not study.user_attrs:
+        study.set_user_attr("search", {"axes": dict(space.said), "settings": base})
+    recorded = study.user_attrs["search"]
     axes = {key for key, _ in recorded["axes"].items() ^ space.said.items()}
     if other := sorted(axes) or differing(recorded["settings"], base):
         raise CheckpointError(
@@ -105,14 +103,18 @@ def _begun(folder: Path, space: Space, base: dict[str, Any]) -> optuna.Study:
 
 def _to_run(study: optuna.Study, space: Space, settings: schemas.Search) -> Iterator[int]:
     """Numbers of trials: those that were interrupted, those that try failed ones again, then new ones."""
-    earlier = study.get_trials(deepcopy=False)
-    yield from (trial.number for trial in earlier if trial.state == TrialState.RUNNING)
-    tried = [trial.params for trial in earlier if trial.state != TrialState.FAIL]
+    earlier = study.get_trials()
+    begun = [trial for trial in earlier if trial.params.keys() == space.axes.keys()]
     for trial in earlier:
+        if trial.state == TrialState.RUNNING and trial not in begun:  # killed in the instant in which it was asked for
+            study.tell(trial.number, state=TrialState.FAIL)
+    yield from (trial.number for trial in begun if trial.state == TrialState.RUNNING)
+    tried = [trial.user_attrs.get(AGAIN, trial.params) for trial in earlier if trial.state != TrialState.FAIL]
+    for trial in begun:
         if trial.params not in tried:
             tried.append(trial.params)
-            study.enqueue_trial(trial.params, {AGAIN: trial.number})
-    left = settings.trials - sum(trial.state not in (TrialState.FAIL, TrialState.WAITING) for trial in earlier)
+            study.enqueue_trial(trial.params, {AGAIN: trial.params})
+    left = settings.trials - sum(trial.state != TrialState.FAIL for trial in begun)
     for _ in range(left):
         study.sampler = make_sampler(settings.seed, len(study.get_trials(deepcopy=False)))
         yield study.ask(dict(space.axes)).number
@@ -130,7 +132,7 @@ def _run(batch: Sequence[int], study: optuna.Study, space: Space, folder: Path, 
     _launch(new, launcher, batch[0])
     for number in batch:
         if original[number] != number:
-            tell(f"trial {number} repeats trial {original[number]}, whose score it gets", sys.stdout)
+            tell(f"trial {number} has the settings of trial {original[number]}, and its outcome", sys.stdout)
         answers = {each: job for job in read_sweep(folder).jobs for each in job.trials}
         if (job := answers.get(original[number])) is None:  # it was refused its folder
             continue

@@ -84,7 +84,7 @@ def _slice(axes: Axes, key: str, values: Sequence[str], jobs: Sequence[Job], top
         places = [number(job.get(key)) or 0.0 for job in jobs]
         if min(places) > 0 and max(places) >= WIDE * min(places):
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if max(places) < 100 * min(places) else (1,)))
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter("{x:g}")
         if len(values) <= FEW:
