@@ -157,12 +157,13 @@ def test_the_keys_of_a_command_are_there_and_their_values_right(command: str) ->
     program, *words = shlex.split(command)
     values = [word for word in words if "=" in word and not word.startswith("hydra")]
     # one job of a sweep
-    single = [word if "[" in word else word.split(",")[0] for word in values]
+    single = [word if "[" in word else INTERVAL.sub(r"\1", word).split(",")[0] for word in values]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         name = "train" if program == "python" else program.removeprefix("dae-")
         checked(compose(name, single), SCHEMAS[name])
 
 
+INTERVAL = re.compile(r"(?<==).*interval\(([^,]+),.*")  # of a search; its lower end
 SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false", "examples=2"]
 GLYPHS = ["data.train_size=60", "data.test_size=20"]
 
@@ -171,7 +172,7 @@ def quick(words: list[str]) -> list[str]:
     """A training's arguments for few and small jobs: a sweep's first axis keeps two values, the others one."""
     small, kept = list[str](), 2
     for word in words:
-        if re.fullmatch(r"[\w./]+=[^\[]*,.*", word):
+        if re.fullmatch(r"[\w./]+=[^\[(]*,.*", word):
             key, _, values = word.partition("=")
             small.append(f"{key}={','.join(values.split(',')[:kept])}")
             kept = 1
@@ -181,6 +182,8 @@ def quick(words: list[str]) -> list[str]:
         return [*small, "trainer.max_epochs=2"]
     if not any(word.startswith("data=") for word in words):
         small.append("data=glyphs")
+    if "hydra/sweeper=search" in words:
+        small.append("hydra.sweeper.trials=2")
     return [*small, *GLYPHS * ("data=glyphs" in small), *SMALL]
 
 
@@ -196,7 +199,9 @@ def call(name: str, *arguments: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", COMMANDS)
 def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, idx_root: Path) -> None:
-    if missing := [name for name in ("onnxscript", "hydra_plugins.hydra_joblib_launcher") if not installed(name)]:
+    if missing := [
+        name for name in ("onnxscript", "optuna", "hydra_plugins.hydra_joblib_launcher") if not installed(name)
+    ]:
         pytest.skip(f"not installed: {', '.join(missing)}")
     call("train", *quick(["noise=gaussian_range", "network=sigma_aware", "hydra.run.dir=run"]), folder=tmp_path)
     (tmp_path / "photos").mkdir()

@@ -20,11 +20,12 @@ from dae_lightning.sweeps.answer import answer
 from dae_lightning.sweeps.search_figure import ABOVE
 from dae_lightning.sweeps.space import read_space
 from dae_lightning.sweeps.study import JOURNAL, open_storage, open_study
-from dae_lightning.sweeps.summary import progress, table
+from dae_lightning.sweeps.summary import progress, summarize, table
 from dae_lightning.sweeps.sweep import VALUE, read_sweep
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.processes import Training, before, small
+from tests.test_documentation import undescribed
 
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweep.subdir=${latent}_${optim.lr}_${seed}")
 RATE = "optim.lr=tag(log, interval(1e-5, 1e-1))"
@@ -403,6 +404,14 @@ def test_a_search_is_summarised_while_it_runs(by_hand: Path) -> None:
     ]
     assert f"best: trial 0, {VALUE} 0.3100\n" in answer(sweep)
     assert "these trials do not tell" in answer(sweep)
+
+
+def test_every_file_and_column_of_a_search_is_described(by_hand: Path) -> None:
+    study = open_study(open_storage(by_hand))
+    study.tell(study.ask(), 0.31)
+    summarize(by_hand)
+    jobs = {f"{number}/{name}" for number in range(3) for name in ("job.json", "results.json")}
+    assert set(undescribed(by_hand)) <= {"latent", *jobs}
 
 
 def test_the_picture_has_the_trials_in_order_and_a_slice_for_each_key(by_hand: Path) -> None:
