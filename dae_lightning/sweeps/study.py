@@ -46,7 +46,7 @@ def attach(storage: JournalStorage, study: optuna.Study, number: int) -> optuna.
 
 
 def make_pruner(name: str) -> BasePruner:
-    """ "median": from the second epoch on, once five trials are complete."""
+    """The median is compared with from the second epoch on, once five trials are complete."""
     return {"median": MedianPruner(n_startup_trials=5, n_warmup_steps=2), "none": NopPruner()}[name]
 
 
@@ -64,10 +64,10 @@ def importances(folder: Path) -> dict[str, float]:
     if sum(math.isfinite(trial.value or 0.0) for trial in trials) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", ".*the same set of trials")
         try:
             found = optuna.importance.get_param_importances(study)
-        except UserWarning:  # as many trials are the best as there are
+        except UserWarning:  # all of them are the best
             return {}
     return {key.lstrip("+"): share for key, share in found.items()}
 
