@@ -89,7 +89,7 @@ def _begun(folder: Path, space: Space, base: dict[str, Any]) -> optuna.Study:
     """
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(folder))
-    if not study.user_attrs:
+    if "search" not in study.user_attrs:
         study.set_user_attr("search", {"axes": dict(space.said), "settings": base})
     recorded = study.user_attrs["search"]
     axes = {key for key, _ in recorded["axes"].items() ^ space.said.items()}
