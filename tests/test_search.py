@@ -30,6 +30,7 @@ from tests.test_documentation import undescribed
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweep.subdir=${latent}_${optim.lr}_${seed}")
 RATE = "optim.lr=tag(log, interval(1e-5, 1e-1))"
 LATENT = "latent=int(interval(2,40))"
+SIZES = "latent=int(interval(2,100000))"  # so many that none is drawn twice; for what is not trained
 
 
 def search(
@@ -165,15 +166,15 @@ def test_what_a_signal_stops_still_runs_for_optuna_and_more_trials_are_only_adde
         return settings.latent / 100
 
     arranged = {"prepare": judged_by(stopping)}
-    stopped = search(tmp_path, idx_root, "hydra.sweeper.trials=6", **arranged)
+    stopped = search(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=6", **arranged)
     assert stopped.status() == 143, stopped.said
     assert stopped.said.endswith(f"continue with the same command and hydra.sweep.dir={tmp_path / 'sweep'}\n")
     assert [trial.state for trial in trials(tmp_path)] == [TrialState.COMPLETE] * 2 + [TrialState.RUNNING]
-    done(tmp_path, idx_root, "hydra.sweeper.trials=6", **arranged)
+    done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=6", **arranged)
     assert [trial.state for trial in trials(tmp_path)] == [TrialState.COMPLETE] * 6
     first = outcomes(tmp_path)
-    assert "[sweep] 6 done, 0 left of 6\n" in done(tmp_path, idx_root, "hydra.sweeper.trials=6", **arranged)
-    said = done(tmp_path, idx_root, "hydra.sweeper.trials=8", **arranged)
+    assert "[sweep] 6 done, 0 left of 6\n" in done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=6", **arranged)
+    said = done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=8", **arranged)
     assert outcomes(tmp_path)[:6] == first
     assert len(trials(tmp_path)) == 8
     assert "[sweep] 8 done, 0 left of 8\n" in said
@@ -284,14 +285,14 @@ def test_a_trial_without_validation_is_a_failure_and_its_training_loss_counts_fo
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, idx_root: Path) -> None:
     arranged = {"prepare": judged_by(lambda settings: settings.latent / 100)}
-    done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=2", **arranged)
+    done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=2", **arranged)
     for changed, key in ((["noise.sigma=3"], "noise.sigma"), (["latent=int(interval(2,41))"], "latent")):
-        said = done(tmp_path, idx_root, *changed, "hydra.sweeper.trials=3", status=1, **arranged)
+        said = done(tmp_path, idx_root, SIZES, *changed, "hydra.sweeper.trials=3", status=1, **arranged)
         journal = tmp_path / "sweep" / JOURNAL
         assert (
             said == f"error: {journal}: holds a search with another {key}; another hydra.sweep.dir starts a new one\n"
         )
-    done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=3", "figures=true", **arranged)  # which changes no result
+    done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=3", "figures=true", **arranged)  # which changes no result
 
 
 def test_half_a_record_of_a_full_disk_is_dropped(tmp_path: Path) -> None:
@@ -427,9 +428,9 @@ def test_the_picture_has_the_trials_in_order_and_a_slice_for_each_key(by_hand: P
 
 def test_a_trial_that_was_killed_while_it_was_asked_for_is_replaced(tmp_path: Path, idx_root: Path) -> None:
     arranged = {"prepare": judged_by(lambda settings: settings.latent / 100)}
-    done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=2", **arranged)
+    done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=2", **arranged)
     open_study(open_storage(tmp_path / "sweep")).ask()
-    said = done(tmp_path, idx_root, LATENT, "hydra.sweeper.trials=4", **arranged)
+    said = done(tmp_path, idx_root, SIZES, "hydra.sweeper.trials=4", **arranged)
     assert [trial.state for trial in trials(tmp_path)].count(TrialState.COMPLETE) == 4
     assert len(trials(tmp_path)) == 5
     assert "[sweep] 4 done, 0 left of 4\n" in said
