@@ -192,7 +192,7 @@ def test_a_search_asks_for_as_many_trials_as_there_are_workers_and_waits_for_the
 
     two = {"joblib": "n_jobs=2", "submitit_local": f"cpus_per_task={max(1, usable_cpus() // 2)}"}[launcher]
     where = (f"hydra/launcher={launcher}", f"hydra.launcher.{two}", "hydra.sweep.subdir=${latent}")
-    what = ("hydra/sweeper=search", "latent=int(interval(2,40))", "hydra.sweeper.trials=5", "trainer.max_epochs=2")
+    what = ("hydra/sweeper=search", "latent=int(interval(2,400))", "hydra.sweeper.trials=5", "trainer.max_epochs=2")
     sweep = Sweep(tmp_path, idx_root, *where, *what, OMP_NUM_THREADS="1")
     assert sweep.status() == 0, sweep.said
     trials = open_study(open_storage(sweep.folder)).get_trials()
