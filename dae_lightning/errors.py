@@ -53,6 +53,14 @@ class DivergenceError(TrainingError):
     """A loss or weights that are not finite."""
 
 
+class Pruned(Exception):
+    """A search ends a training that is hopeless, which is nobody's mistake. `value` is its best val/denoising/bce."""
+
+    def __init__(self, value: float, epoch: int, epochs: int) -> None:
+        super().__init__(f"hopeless after epoch {epoch} of {epochs}")
+        self.value = value
+
+
 class LostRankError(TrainingError):
     """One of several processes that train together has died, or does not answer."""
 

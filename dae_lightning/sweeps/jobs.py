@@ -36,14 +36,6 @@ WITHOUT_EFFECT = (
 )  # settings on which no result depends
 
 
-class Pruned(Exception):
-    """A search ends this job, which is hopeless. `value` is its best val/denoising/bce."""
-
-    def __init__(self, value: float, epoch: int, epochs: int) -> None:
-        super().__init__(f"hopeless after epoch {epoch} of {epochs}")
-        self.value = value
-
-
 @dataclass(frozen=True, eq=False)
 class Job:
     """One job. `scores` come from a finished one's results.json; None where a number is not defined or not finite."""

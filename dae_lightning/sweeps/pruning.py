@@ -5,8 +5,7 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from dae_lightning.errors import TrainingError
-from dae_lightning.sweeps.jobs import Pruned
+from dae_lightning.errors import Pruned, TrainingError
 from dae_lightning.sweeps.study import attach, open_storage, open_study
 from dae_lightning.training.callbacks import History
 from dae_lightning.training.checkpoints import MONITOR

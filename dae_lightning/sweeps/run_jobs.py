@@ -25,10 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from dae_lightning import config
 from dae_lightning.cli.hydra_app import one_line, plain, settings_of
 from dae_lightning.cli.run_folders import to_resume
-from dae_lightning.errors import ConfigError, DivergenceError, UserError
+from dae_lightning.errors import ConfigError, DivergenceError, Pruned, UserError
 from dae_lightning.locks import sole_use
 from dae_lightning.signals import RELAY, SIGNALS, STOP, STOPPING, Interrupted, stop_at_once
-from dae_lightning.sweeps.jobs import Job, Pruned, duration, folder_of
+from dae_lightning.sweeps.jobs import Job, duration, folder_of
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # whose frameworks do not survive it; else one process for all
 TO_PARENT = {*SIGNALS, getattr(signal, "SIGUSR2", signal.SIGTERM)}  # SLURM preempts a job of submitit by SIGUSR2

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from dae_lightning import config, kinds
-from dae_lightning.errors import printable
+from dae_lightning.errors import Pruned, printable
 from dae_lightning.figures import Examples, save_figure
 from dae_lightning.signals import Interrupted
 from dae_lightning.sweeps.jobs import RECORD
@@ -61,7 +61,7 @@ class Recorder(Checkpoint):
                 self._tell(lambda log: log.log_figure("test_examples", file, self._last_step()))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._end("KILLED" if isinstance(exception, Interrupted) else "FAILED")
+        self._end("KILLED" if isinstance(exception, (Interrupted, Pruned)) else "FAILED")
 
     def finish(self) -> None:
         """Tell the test results and figures that lie in the run folder now, which are the last."""
