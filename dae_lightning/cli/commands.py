@@ -168,7 +168,8 @@ SUMMARIZE = """\
 dae-summarize SWEEP_DIR [plugins=[MODULE]]
 
 Print a multirun's table and how far it is, and leave summary.csv, summary.json, gallery.png, and heatmap.png (where two
-or three keys vary) or curves.png (where one does) in its folder. It may still run.
+or three keys vary) or curves.png (where one does) in its folder. Of a search, print also the best settings, which keys
+matter and how far to trust that, and leave search.png instead of the other pictures. It may still run.
 """
 
 
