@@ -11,6 +11,9 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 import dae_lightning
+from dae_lightning import threads
+
+threads.settle()  # for the kernel that runs the lesson
 
 ROOT = Path(__file__).parent.parent
 
