@@ -192,18 +192,15 @@ def test_a_search_asks_for_as_many_trials_as_there_are_workers_and_waits_for_the
 
     two = {"joblib": "n_jobs=2", "submitit_local": f"cpus_per_task={max(1, usable_cpus() // 2)}"}[launcher]
     where = (f"hydra/launcher={launcher}", f"hydra.launcher.{two}", "hydra.sweep.subdir=${latent}")
-    what = ("hydra/sweeper=search", "latent=int(interval(2,400))", "hydra.sweeper.trials=5", "trainer.max_epochs=2")
+    what = ("hydra/sweeper=search", "latent=int(interval(2,400))", "hydra.sweeper.trials=3", "trainer.max_epochs=2")
     sweep = Sweep(tmp_path, idx_root, *where, *what, OMP_NUM_THREADS="1")
     assert sweep.status() == 0, sweep.said
     trials = open_study(open_storage(sweep.folder)).get_trials()
     assert all(len(trial.intermediate_values) == 2 for trial in trials)
-    (first, second, third, fourth, last) = ((trial.datetime_start, trial.datetime_complete) for trial in trials)
-    size = min(2, usable_cpus())
-    for one, beside in ((first, second), (third, fourth)):
-        assert (beside[0] < one[1]) == (size == 2)
+    first, second, third = ((trial.datetime_start, trial.datetime_complete) for trial in trials)
+    assert (second[0] < first[1]) == (usable_cpus() > 1)
     assert third[0] > second[1]
-    assert last[0] > fourth[1]
-    assert "[sweep] 5 done, 0 left of 5\n" in sweep.said
+    assert "[sweep] 3 done, 0 left of 3\n" in sweep.said
 
 
 SBATCH = '#!/bin/sh\ncp "$1" {script}.partial && mv {script}.partial {script} && echo Submitted batch job 12\n'
