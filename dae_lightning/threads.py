@@ -5,10 +5,10 @@ default GNU's OpenMP spins for milliseconds there. That is fastest where every t
 programs the waiting threads take the cores from those they wait for, and training becomes twenty times slower.
 (GCC's manual, libgomp, "GOMP_SPINCOUNT"; benchmarks/busy.py, benchmarks/threads.py.)
 
-No result depends on it: MKL is asked for products whose bits are the same with any number of threads.
+No weight depends on it where torch uses MKL, which is asked for products whose bits are the same with any number of
+threads. (A loss that is logged may differ in its last digit, where it is a sum over many pixels.)
 """
 
-import multiprocessing
 import os
 import time
 from contextlib import suppress
@@ -19,7 +19,7 @@ from pathlib import Path
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SPIN = 30_000  # iterations, some 100 microseconds: as fast as the default where it is quiet
-PAYS = 1_000_000  # multiply-adds of a step's smallest product; below it another thread is as long in coming
+PAYS = 1_000_000  # multiply-adds of a step's smallest product; below it another thread gains nothing
 LOOKS = 3  # at what else runs, 5 ms apart
 
 _SETTLED: list[str] = []
@@ -42,11 +42,11 @@ def take_as_many_as_pay(multiply_adds: float) -> None:
     import torch
 
     if _SETTLED or not any(name in os.environ for name in NUMBER):
-        torch.set_num_threads(min(_first_number(), max(1, round(multiply_adds / PAYS))))
+        torch.set_num_threads(min(first_number(), max(1, round(multiply_adds / PAYS))))
 
 
 @cache
-def _first_number() -> int:
+def first_number() -> int:
     """Torch's own, before an earlier training of this process has changed it."""
     import torch
 
@@ -57,17 +57,6 @@ def leave_the_number() -> None:
     """For whoever starts several processes and divides the CPUs among them: a number that was settled here goes."""
     while _SETTLED:
         os.environ.pop(_SETTLED.pop(), None)
-
-
-def single_thread_if_forked() -> None:
-    """In a process that was forked from one which may have computed already, as a notebook's has: use one thread.
-
-    OpenMP's other threads do not survive a fork, but the child still waits for them, without end.
-    """
-    if isinstance(multiprocessing.current_process(), getattr(multiprocessing.context, "ForkProcess", ())):
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def usable_cpus(groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -2,10 +2,12 @@
 
 import gzip
 import os
+import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,7 @@ torch.ones(1, requires_grad=True).backward()
 
 collect_ignore = [] if find_spec("optuna") else ["test_search.py"]  # the extra [search]
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 Settings = Callable[..., config.Train]
 Run = Callable[..., Path]
 
@@ -88,3 +91,15 @@ def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
     """The weights in a run folder's checkpoint."""
     state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
     return state
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright; where either is not installed, the tests skip."""
+    api = pytest.importorskip("playwright.sync_api")
+    if (chromium := next(filter(None, map(shutil.which, CHROMIUM)), None)) is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -49,7 +49,11 @@ def test_a_resumed_run_stops_where_the_uninterrupted_one_does(run: Run) -> None:
     assert differing_bits(outcome(half), whole) == 0
 
 
-def test_without_held_out_images_it_is_one_line(run: Run) -> None:
-    with pytest.raises(TrainingError, match="no images are held out"):
-        run("run", *STOPPING, "data.val_size=0")
+@pytest.mark.parametrize("none", ["data.val_size=0", "trainer.limit_val_batches=0"])
+def test_without_a_validation_it_is_one_line(run: Run, none: str) -> None:
+    with pytest.raises(TrainingError, match=rf"nothing is validated \({none}\); "):
+        run("run", *STOPPING, none if none.startswith("data") else f"+{none}")
+
+
+def test_the_training_loss_needs_no_validation(run: Run) -> None:
     assert epochs(run("run", *STOPPING, "data.val_size=0", "callbacks.monitor=train/loss")) == 3

@@ -109,7 +109,9 @@ def test_workers_share_the_cores_unless_told_otherwise(
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     os.environ.pop("OMP_NUM_THREADS", None)
     try:
-        sweep = Sweep(tmp_path, idx_root, *JOBLIB, "seed=0,1", "trainer.max_epochs=1", **said_by_the_user)
+        # so wide a network that every thread pays
+        jobs = ("seed=0,1", "trainer.max_epochs=1", "latent=20000")
+        sweep = Sweep(tmp_path, idx_root, *JOBLIB, *jobs, **said_by_the_user)
         assert sweep.status() == 0, sweep.said
     finally:
         os.environ |= environment

@@ -3,7 +3,6 @@
 import io
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from dae_lightning.model.noise import GaussianNoise, GaussianRange
 from dae_lightning.model.noise_level import estimate_sigma
 from dae_lightning.schema import check
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 Open = Callable[..., Any]
 
 
@@ -82,17 +80,6 @@ def any_level(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         model.network.condition.bias[-1] = 0.0  # so that the input has a good share in the output
     folder = tmp_path_factory.mktemp("any_level")
     return export(folder, [model, make_model(request.param, 9, 6.0)]), model
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -97,11 +97,11 @@ def test_a_training_takes_no_more_threads_than_pay(size: float, number: int, mon
     taken: list[int] = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
-    threads._first_number.cache_clear()
+    threads.first_number.cache_clear()
     threads.take_as_many_as_pay(size)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     threads.take_as_many_as_pay(size)
-    threads._first_number.cache_clear()
+    threads.first_number.cache_clear()
     assert taken == [number]
 
 

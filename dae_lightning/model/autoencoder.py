@@ -19,7 +19,6 @@ from dae_lightning.model.network import Network
 from dae_lightning.model.noise import Noise, corrupt_each
 from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import Seed, check
-from dae_lightning.threads import single_thread_if_forked
 
 ADAM: Mapping[str, Any] = MappingProxyType({"kind": "adam"})
 DENSE: Mapping[str, Any] = MappingProxyType({"kind": "dense"})
@@ -107,7 +106,11 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
     # --- training -----------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        single_thread_if_forked()  # as strategy="ddp_notebook" starts its processes
+        launcher = self.trainer.strategy.launcher
+        if launcher is not None and launcher.is_interactive_compatible:  # it forks, as that of strategy="ddp_notebook"
+            torch.set_num_threads(
+                1
+            )  # OpenMP's other threads do not survive a fork, and would be waited for without end
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         clean = self.images_of(batch)

@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, callbacks
 
-from dae_lightning import kinds
+from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.errors import TrainingError
 
@@ -16,10 +16,11 @@ class EarlyStopping(callbacks.EarlyStopping):
         TrainingError: the metric is of held-out images, and there are none.
     """
 
-    def __init__(self, settings: kinds.EarlyStopping, data: ImageDataModule) -> None:
-        if settings.monitor.startswith("val/") and not len(data.val.images):
-            wrong = f"callbacks.monitor={settings.monitor}: no images are held out"
-            raise TrainingError(f"{wrong} (data.val_size=0); callbacks.monitor=train/loss needs none")
+    def __init__(self, settings: kinds.EarlyStopping, trainer: config.Trainer, data: ImageDataModule) -> None:
+        if settings.monitor.startswith("val/") and (trainer.limit_val_batches == 0 or not len(data.val.images)):
+            why = "data.val_size" if trainer.limit_val_batches != 0 else "trainer.limit_val_batches"
+            wrong = f"callbacks.monitor={settings.monitor}: nothing is validated ({why}=0)"
+            raise TrainingError(f"{wrong}; callbacks.monitor=train/loss needs no validation")
         mode = "max" if settings.monitor.endswith(("psnr", "ssim")) else "min"
         super().__init__(settings.monitor, settings.min_delta, settings.patience, mode=mode)
 

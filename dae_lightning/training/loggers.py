@@ -57,7 +57,7 @@ def open_logger(settings: kinds.LoggerKind, place: Place) -> RunLogger:
 
 
 class TensorBoard(loggers.TensorBoardLogger):
-    """Event files in the run's `tensorboard`; what they have from after the checkpoint that is resumed is void."""
+    """Event files in the run's `tensorboard`; what they hold from after the resumed checkpoint is purged."""
 
     run_id = None
 

@@ -181,6 +181,7 @@ class ManySteps(DenoisingAutoencoder):
         self._epoch_loss, self._epoch_images = checkpoint["epoch_loss"]
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         self._rank = Rank(self.trainer.global_rank, self.trainer.world_size)
         self._recorded = None  # it belongs to one fit's optimiser and to where the weights lie
         self._noisy_val.clear()  # another fit may come with other images

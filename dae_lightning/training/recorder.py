@@ -119,4 +119,4 @@ class Recorder(Checkpoint):
             self._log = None
             reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
             kind = self.settings.logger.kind
-            print(f"warning: logger={kind}: {reason}; the training goes on without it", file=sys.stderr)
+            print(f"warning: logger={kind}: {reason}; the training continues without it", file=sys.stderr)

@@ -108,7 +108,7 @@ def _fit(
     if first and settings.logger.kind != "csv" and not settings.trainer.fast_dev_run:
         callbacks.insert(1, Recorder(settings, folder, history, data.test.images, checkpoint is not None))
     if isinstance(settings.callbacks, kinds.EarlyStopping):
-        callbacks.append(EarlyStopping(settings.callbacks, data))
+        callbacks.append(EarlyStopping(settings.callbacks, settings.trainer, data))
     trainer = make_trainer(settings, folder, data, callbacks)
     try:
         if checkpoint is not None:
