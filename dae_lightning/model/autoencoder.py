@@ -108,9 +108,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
     def setup(self, stage: str) -> None:
         launcher = self.trainer.strategy.launcher
         if launcher is not None and launcher.is_interactive_compatible:  # it forks, as that of strategy="ddp_notebook"
-            torch.set_num_threads(
-                1
-            )  # OpenMP's other threads do not survive a fork, and would be waited for without end
+            # OpenMP's other threads do not survive a fork, and would be waited for without end
+            torch.set_num_threads(1)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         clean = self.images_of(batch)
