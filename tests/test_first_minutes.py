@@ -90,6 +90,7 @@ def test_every_command_finds_latest_without_torch(tmp_path: Path, arguments: lis
     assert answer.stderr == f"checkpoint=latest: outputs/a\nerror: {message}\n"
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_next_command(tmp_path: Path, idx_root: Path) -> None:
     (tmp_path / "mine.py").touch()
     run = Training(tmp_path, *small(idx_root, "hydra.run.dir=a run", "plugins=[mine]"))

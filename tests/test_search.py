@@ -118,6 +118,7 @@ def test_a_search_minimises_the_held_out_score_and_ends_with_a_command_that_trai
     assert not (sweep / "gallery.png").exists()
 
 
+@pytest.mark.slow
 def test_the_same_search_twice_gives_the_same_trials_and_another_seed_gives_others(
     tmp_path: Path, idx_root: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_same_search_twice_gives_the_same_trials_and_another_seed_gives_othe
     assert not [one for one in outcomes(tmp_path / "c") if one in outcomes(tmp_path / "a")]
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_trials_of_an_untouched_one(tmp_path: Path, idx_root: Path) -> None:
     arguments = (LATENT, RATE, "hydra.sweeper.trials=7", "trainer.max_epochs=3", "checkpoint.every_n_steps=2")
 
@@ -155,6 +157,7 @@ def test_a_killed_search_goes_on_to_the_trials_of_an_untouched_one(tmp_path: Pat
     assert outcomes(tmp_path) == outcomes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_a_signal_stops_still_runs_for_optuna_and_more_trials_are_only_added(
     tmp_path: Path, idx_root: Path
 ) -> None:
@@ -183,6 +186,7 @@ def test_what_a_signal_stops_still_runs_for_optuna_and_more_trials_are_only_adde
     assert sorted(latents) == sorted(trial.params["latent"] for trial in trials(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned_keeps_its_checkpoint_and_goes_on_if_asked(tmp_path: Path, idx_root: Path) -> None:
     arguments = (LATENT, RATE, "hydra.sweeper.trials=12", "trainer.max_epochs=4")
     said = done(tmp_path, idx_root, *arguments)
@@ -348,6 +352,7 @@ def test_the_later_of_two_overrides_counts() -> None:
         read_space(["a=1,2", "a=3"])
 
 
+@pytest.mark.slow
 def test_the_best_settings_are_confirmed_with_two_more_seeds_and_the_luckiest_loses(
     tmp_path: Path, idx_root: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_training_takes_no_more_threads_than_pay(size: float, number: int, mon
     assert taken == [number]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="MKL's promise")
 def test_weights_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     program = "from dae_lightning.cli.main import train; train()"
