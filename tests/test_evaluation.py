@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from tqdm import tqdm
 
 from dae_lightning import config
 from dae_lightning.cli.hydra_app import CONF, checked
 from dae_lightning.cli.run_folders import find_checkpoint
+from dae_lightning.data.chunks import ChunkLoader
+from dae_lightning.data.datamodule import EVAL_BATCH
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.errors import CheckpointError, ConfigError
 from dae_lightning.evaluation.evaluate import evaluate, fit, measure
@@ -25,6 +28,11 @@ from dae_lightning.model.noise import GaussianNoise, GaussianRange, MaskingNoise
 from tests.conftest import Run
 
 COLUMNS = "method,checkpoint,task,sigma,images,psnr,psnr_ci95,ssim,bce,bce_excess,regret"
+SILENT = tqdm(disable=True)
+
+
+def batches(images: torch.Tensor) -> ChunkLoader:
+    return ChunkLoader(images, EVAL_BATCH)
 
 
 def settings(*overrides: str) -> config.Evaluate:
@@ -105,8 +113,8 @@ def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None
     images = torch.randint(0, 256, (9, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     condition = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0))
     noisy = METHODS["noisy"], lambda noisy: noisy
-    alone = [measure(condition, [noisy], images[:count], 0)[0]["psnr"] for count in (1, 9)]
-    again = measure(condition, [noisy, noisy], images[:1], 0)
+    alone = [measure(condition, [noisy], batches(images[:count]), 0, SILENT)[0]["psnr"] for count in (1, 9)]
+    again = measure(condition, [noisy, noisy], batches(images[:1]), 0, SILENT)
     assert [row["psnr"] for row in again] == [alone[0]] * 2
     assert math.isnan(again[0]["psnr_ci95"])  # one image has no spread
     assert alone[1] != alone[0]
@@ -117,11 +125,11 @@ def test_a_method_that_will_take_over_a_minute_is_announced_after_its_first_batc
 ) -> None:
     noisy = METHODS["noisy"], lambda noisy: noisy
     condition, images = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(700, 2, 2, dtype=torch.uint8)
-    measure(condition, [noisy], images, 0)
+    measure(condition, [noisy], batches(images), 0, SILENT)
     assert capsys.readouterr().err == ""
     clock = iter(range(0, 10_000, 40))  # every look at it is 40 seconds later
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    measure(condition, [noisy], images, 0)
+    measure(condition, [noisy], batches(images), 0, SILENT)
     assert capsys.readouterr().err == "denoising 1: noisy takes about 2 min\n"
 
 
@@ -133,7 +141,8 @@ def test_a_bar_or_a_line_names_the_method_that_is_fitted(terminal: bool, monkeyp
 
     monkeypatch.setattr(sys, "stderr", shown := Stderr())
     condition, train = Condition("denoising", 1.0, GaussianNoise(0.0, 1.0)), torch.zeros(9, 2, 2, dtype=torch.uint8)
-    fit([METHODS[name] for name in ("noisy", "mean_image", "wiener")], train, condition, {})
+    with tqdm(disable=None, file=shown) as bar:
+        fit([METHODS[name] for name in ("noisy", "mean_image", "wiener")], train, condition, {}, bar)
     if terminal:
         assert "denoising 1: fitting wiener" in shown.getvalue()
     else:
@@ -218,7 +227,8 @@ def test_floors_and_ceilings_of_the_reference_images() -> None:
     methods = [METHODS[name] for name in FLOORS]
     for sigma in (0.5, 1, 2, 4, 6):
         condition = Condition("denoising", sigma, GaussianNoise(0.0, sigma))
-        for row in measure(condition, fit(methods, train.images, condition, {}), test.images, 0):
+        fitted = fit(methods, train.images, condition, {}, SILENT)
+        for row in measure(condition, fitted, batches(test.images), 0, SILENT):
             assert row["psnr"] == pytest.approx(FLOORS[row["method"]][sigma], abs=0.05)
             if (row["method"], sigma) in BCE:
                 assert row["bce"] == pytest.approx(BCE[row["method"], sigma], abs=0.002)

@@ -59,13 +59,16 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
     specialists = one_level if len(models) > 1 else set()
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    for condition in conditions:
-        fitted = fit(methods, train.images, condition, left_out)
-        measured = measure(condition, fitted, test.images, seed)
-        best = max((row["psnr"] for row in measured if row["checkpoint"] in specialists), default=math.nan)
-        rows += [row | {"regret": round(best - row["psnr"], 6)} for row in measured]
-        if condition.level == shown:
-            gallery |= {method.title: estimate(noisy) for method, estimate in fitted if method.in_gallery}
+    batches = ChunkLoader(test.images, EVAL_BATCH)
+    steps = len(batches) * len(noises)  # reconstruction takes next to no time
+    with tqdm(total=steps, unit=" batches", disable=None, dynamic_ncols=True, leave=False) as bar:
+        for condition in conditions:
+            fitted = fit(methods, train.images, condition, left_out, bar)
+            measured = measure(condition, fitted, batches, seed, bar)
+            best = max((row["psnr"] for row in measured if row["checkpoint"] in specialists), default=math.nan)
+            rows += [row | {"regret": round(best - row["psnr"], 6)} for row in measured]
+            if condition.level == shown:
+                gallery |= {method.title: estimate(noisy) for method, estimate in fitted if method.in_gallery}
     by_title = {
         method.title: [row for row in rows if (row["method"], row["checkpoint"]) == (method.name, method.checkpoint)]
         for method in methods
@@ -107,36 +110,35 @@ def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder:
 
 
 def fit(
-    methods: Sequence[Method], train: Tensor, condition: Condition, left_out: dict[str, str]
+    methods: Sequence[Method], train: Tensor, condition: Condition, left_out: dict[str, str], bar: "tqdm[Any]"
 ) -> list[tuple[Method, Estimate]]:
     """The methods that suit the condition, fitted; the reasons why others do not go to `left_out`, by name."""
     fitted = []
-    chosen = [method for method in methods if condition.task in method.tasks]
-    with tqdm(chosen, unit=" methods", disable=None, dynamic_ncols=True, leave=False) as bar:
-        for method in bar:
-            said = f"{condition.title}: fitting {method.title}"
-            bar.set_description(said)
-            if bar.disable and not isinstance(method.fit, Fixed):  # in a log, where there is no bar
-                print(said, file=sys.stderr, flush=True)
-            try:
-                fitted.append((method, method.fit(train, condition.noise)))
-            except Unsuited as error:
-                left_out[method.name] = str(error)
+    for method in methods:
+        if condition.task not in method.tasks:
+            continue
+        said = f"{condition.title}: fitting {method.title}"
+        bar.set_description(said)
+        if bar.disable and not isinstance(method.fit, Fixed):  # in a log, where there is no bar
+            print(said, file=sys.stderr, flush=True)
+        try:
+            fitted.append((method, method.fit(train, condition.noise)))
+        except Unsuited as error:
+            left_out[method.name] = str(error)
     return fitted
 
 
 def measure(
-    condition: Condition, fitted: Sequence[tuple[Method, Estimate]], images: Tensor, seed: int
+    condition: Condition, fitted: Sequence[tuple[Method, Estimate]], batches: ChunkLoader, seed: int, bar: "tqdm[Any]"
 ) -> list[dict[str, Any]]:
-    """A row of evaluation.csv for each of the methods on test `images` (N, *input_shape) uint8.
+    """A row of evaluation.csv for each of the methods on the test images (N, *input_shape) uint8 of `batches`.
 
     The noise on image i is a function of `seed`, the condition and i alone. A row's `sigma` is the noise's level: of
     masking and salt-and-pepper noise the probability. Scores are rounded to six decimals, below which machines differ.
     """
     qualities = [ImageQuality() for _ in fitted]
-    batches = ChunkLoader(images, EVAL_BATCH)
-    bar = tqdm(batches, condition.title, unit=" batches", disable=None, dynamic_ncols=True, leave=False)
-    for place, (batch, indices) in enumerate(bar):
+    bar.set_description(condition.title)
+    for place, (batch, indices) in enumerate(batches):
         clean = as_float(batch)
         noisy = corrupt_each(condition.noise, clean, seed, indices)
         for (method, estimate), quality in zip(fitted, qualities, strict=True):
@@ -146,9 +148,12 @@ def measure(
             expected = (time.perf_counter() - began) * len(batches)
             if place == 0 and expected > PATIENCE:
                 bar.write(f"{condition.title}: {method.title} takes about {expected / 60:.0f} min", file=sys.stderr)
+        if condition.level is not None:
+            bar.update()
     rows = []
     for (method, _), quality in zip(fitted, qualities, strict=True):
         scores = quality.compute() | {"psnr_ci95": quality.ci95()["psnr"]}
         row = {"method": method.name, "checkpoint": method.checkpoint, "task": condition.task, "sigma": condition.level}
-        rows.append(row | {"images": len(images)} | {name: round(float(scores[name]), 6) for name in SCORES})
+        row["images"] = len(batches.images)
+        rows.append(row | {name: round(float(scores[name]), 6) for name in SCORES})
     return rows
