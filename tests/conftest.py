@@ -40,6 +40,21 @@ def write_idx(path: Path, values: torch.Tensor) -> None:
     path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--left", action="store_true", help="only tests that did not pass in an earlier run (.ci/run)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--left"):
+        passed = set(config.cache.get("passed", []))
+        items[:] = [item for item in items if item.nodeid not in passed]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    passed = {report.nodeid for report in terminalreporter.stats.get("passed", []) if report.when == "call"}
+    config.cache.set("passed", sorted(passed.union(config.cache.get("passed", []))))
+
+
 @pytest.fixture(scope="session")
 def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """130 training and 40 test images of 12x12: blurred blobs, so that there is something to learn."""
