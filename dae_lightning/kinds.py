@@ -53,6 +53,9 @@ class SaltAndPepperNoise(NoiseKind):
     probability: Probability
 
 
+Slope = Annotated[Finite, Field(ge=-1, le=1)]  # a LeakyReLU's
+
+
 class NetworkKind(Kind):
     group = "network"
 
@@ -60,11 +63,13 @@ class NetworkKind(Kind):
 class DenseNetwork(NetworkKind):
     kind: Literal["dense"]
     input_scale: Positive = 1.0
+    negative_slope: Slope = 0.3
 
 
 class SigmaAwareNetwork(NetworkKind):
     kind: Literal["sigma_aware"]
     input_scale: Positive = 1.0
+    negative_slope: Slope = 0.3
 
 
 class OptimKind(Kind):

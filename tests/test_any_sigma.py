@@ -28,7 +28,7 @@ from dae_lightning.sweeps.jobs import differing
 from dae_lightning.training.many_steps import FusedAdam, ManySteps
 from tests.conftest import Run, weights
 
-AWARE = {"kind": "sigma_aware", "input_scale": 0.5}
+AWARE = {"kind": "sigma_aware", "input_scale": 0.5, "negative_slope": 0.2}
 NOISE = GaussianRange(0.0, 0.05, 8.0)
 IMAGES = torch.rand(6, 12, 10, generator=generator(0))
 
@@ -91,7 +91,7 @@ def test_the_network_is_its_equations() -> None:
     levels = (hidden * torch.sigmoid(hidden)) @ network.condition.weight.T + network.condition.bias
     gain, shift, gate = levels[:, :5], levels[:, 5:10], levels[:, 10:]
     code = 0.5 * noisy.flatten(1) / (sigma**2 + 0.35**2).sqrt() @ network.encoder.weight.T + network.encoder.bias
-    code = (1 + gain) * torch.where(code > 0, code, 0.3 * code) + shift
+    code = (1 + gain) * torch.where(code > 0, code, 0.2 * code) + shift
     image = torch.sigmoid(code @ network.decoder.weight.T + network.decoder.bias).view(6, 12, 10)
     share = torch.sigmoid(gate)[..., None]
     expected = share * noisy.clamp(0, 1) + (1 - share) * image

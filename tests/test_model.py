@@ -128,14 +128,17 @@ def test_wrong_images_are_refused_by_what_they_are() -> None:
         fit(small(), [torch.tensor([0.0, 255.0]).repeat(2, 6, 2)])
 
 
-def test_the_network_is_the_notebooks_equation() -> None:
-    model = small().eval()
+@pytest.mark.parametrize("slope", [0.3, 0.01])
+def test_the_network_is_the_notebooks_equation(slope: float) -> None:
+    model = small(network={"kind": "dense", "negative_slope": slope}).eval()
     x = IMAGES.flatten(1)
     code = x @ model.network.encoder.weight.T + model.network.encoder.bias
-    code = torch.where(code > 0, code, 0.3 * code)
+    code = torch.where(code > 0, code, slope * code)
     image = 1 / (1 + torch.exp(-(code @ model.network.decoder.weight.T + model.network.decoder.bias)))
     torch.testing.assert_close(model(IMAGES), image.view_as(IMAGES))
     assert bool((code < 0).any())  # the slope was in play
+    kept = {"negative_slope": slope} if slope != 0.3 else {}  # no more than in the checkpoints of earlier versions
+    assert model.hparams["network"] == {"kind": "dense", "input_scale": 1.0} | kept
 
 
 def test_scaling_the_input_is_scaling_the_encoders_weights() -> None:

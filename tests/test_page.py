@@ -48,7 +48,8 @@ def export(folder: Path, models: list[DenoisingAutoencoder], data: Any = None) -
 
 @pytest.fixture(scope="module")
 def two_models() -> list[DenoisingAutoencoder]:
-    models = [make_model((12, 12), 6, 2.0), make_model((12, 12), 9, 6.0)]
+    steep = {"kind": "dense", "input_scale": 0.5, "negative_slope": 0.05}
+    models = [make_model((12, 12), 6, 2.0), make_model((12, 12), 9, 6.0, steep)]
     with torch.no_grad():
         for model in models:
             for weights in model.network.parameters():
@@ -71,7 +72,7 @@ def colourful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def any_level(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DenoisingAutoencoder]:
     """The page of a model that knows sigma, beside one that does not; and the former."""
     noise = GaussianRange(0.125, 0.02, 2.0, clip=True)
-    network = {"kind": "sigma_aware", "input_scale": 0.5}
+    network = {"kind": "sigma_aware", "input_scale": 0.5, "negative_slope": 0.1}
     model = DenoisingAutoencoder(request.param, 6, noise, network).eval()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():

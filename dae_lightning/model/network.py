@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator
 from dae_lightning.schema import register
 
-NEGATIVE_SLOPE = 0.3  # Keras' default LeakyReLU; PyTorch's is 0.01
+NEGATIVE_SLOPE = 0.3  # the notebook's: Keras' default LeakyReLU; PyTorch's is 0.01
 # of a network that is told sigma
 DATA_STD = 0.35  # of the pixels of clean images, about
 SIGMAS = (0.01, 100.0)  # others are taken for the nearest of these
@@ -58,7 +58,7 @@ class Network(Part):
 class DenseNetwork(Network):
     """The notebook's: one dense layer in, one out.
 
-    flatten -> scale -> Linear(latent) -> LeakyReLU(0.3) -> Linear(pixels) -> sigmoid -> reshape.
+    flatten -> scale -> Linear(latent) -> LeakyReLU(negative_slope) -> Linear(pixels) -> sigmoid -> reshape.
 
     The encoder sees images times `input_scale`. Below 1, the notebook's value, codes start out smaller and the encoder
     learns more slowly than the decoder under Adam. The initial weights are a function of `seed`.
@@ -66,9 +66,17 @@ class DenseNetwork(Network):
 
     kind = "dense"
     input_scale: float
+    negative_slope: float
 
-    def __init__(self, input_shape: Sequence[int], latent: int, input_scale: float = 1.0, seed: int = 0) -> None:
-        super().__init__(input_scale=input_scale)
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        latent: int,
+        input_scale: float = 1.0,
+        negative_slope: float = NEGATIVE_SLOPE,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(input_scale=input_scale, negative_slope=negative_slope)
         self.input_shape = tuple(input_shape)
         pixels = math.prod(input_shape)
         self.encoder = nn.Linear(pixels, latent)
@@ -78,11 +86,16 @@ class DenseNetwork(Network):
             nn.init.xavier_uniform_(layer.weight, generator=generator(seed, "weights", name))
             nn.init.zeros_(layer.bias)
 
+    def settings(self) -> dict[str, Any]:
+        """Without `negative_slope` where it is the notebook's: so they are in the checkpoints of earlier versions."""
+        settings = super().settings()
+        return {name: value for name, value in settings.items() if (name, value) != ("negative_slope", NEGATIVE_SLOPE)}
+
     def encode(self, images: Tensor) -> Tensor:
         pixels = images.flatten(1)
         if self.input_scale != 1:  # a pass over the pixels, 3 % of a step, that the notebook does without
             pixels = self.input_scale * pixels
-        return F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE)
+        return F.leaky_relu(self.encoder(pixels), self.negative_slope)
 
     def decode(self, codes: Tensor) -> Tensor:
         return torch.sigmoid(self.decode_logits(codes))
@@ -119,11 +132,18 @@ class SigmaAwareNetwork(DenseNetwork):
     kind = "sigma_aware"
     takes_sigma = True
 
-    def __init__(self, input_shape: Sequence[int], latent: int, input_scale: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        latent: int,
+        input_scale: float = 1.0,
+        negative_slope: float = NEGATIVE_SLOPE,
+        seed: int = 0,
+    ) -> None:
         if len(input_shape) not in (2, 3) or min(input_shape[-2:]) < 2:
             remedy = "sigma is estimated from images (H, W) or (C, H, W); network=dense takes others"
             raise ConfigError(f"network=sigma_aware: input_shape={tuple(input_shape)}: {remedy}")
-        super().__init__(input_shape, latent, input_scale, seed)
+        super().__init__(input_shape, latent, input_scale, negative_slope, seed)
         self.sizes = [latent, latent, 1]
         self.level = nn.Linear(1, HIDDEN)
         self.condition = nn.Linear(HIDDEN, sum(self.sizes))
@@ -142,7 +162,7 @@ class SigmaAwareNetwork(DenseNetwork):
         sigma = sigma.clamp(*SIGMAS).expand(noisy.shape[0])[:, None]  # (B, 1)
         gain, shift, gate = self.condition(F.silu(self.level(sigma.log()))).split(self.sizes, 1)
         pixels = noisy.flatten(1) * (self.input_scale / (sigma.square() + DATA_STD**2).sqrt())
-        codes = (1 + gain) * F.leaky_relu(self.encoder(pixels), NEGATIVE_SLOPE) + shift
+        codes = (1 + gain) * F.leaky_relu(self.encoder(pixels), self.negative_slope) + shift
         return codes, torch.sigmoid(gate.to(noisy.dtype))
 
     def forward(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 // Noise, networks, the two estimates that need no network, and how good an image is.
 // An image is a Float32Array (channels * height * width); clean ones lie in [0, 1].
 
-const NEGATIVE_SLOPE = 0.3; // of LeakyReLU; this and the next two as in model/network.py
+const NEGATIVE_SLOPE = 0.3; // of LeakyReLU, where settings say no other; this and the next two as in model/network.py
 const DATA_STD = 0.35;
 const SIGMAS = [0.01, 100];
 const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
@@ -45,7 +45,8 @@ function psnr(estimate, clean) {
 }
 
 // One dense layer each way: of an image to its code, and back
-function makeLayers(weights) {
+function makeLayers(settings, weights) {
+  const slope = settings.negative_slope ?? NEGATIVE_SLOPE;
   const encoder = weights["encoder.weight"]; // (latent, pixels)
   const decoder = weights["decoder.weight"]; // (pixels, latent)
   const encoderBias = weights["encoder.bias"];
@@ -56,7 +57,7 @@ function makeLayers(weights) {
     encode: (image, scale) =>
       multiply(encoder, image).map((sum, unit) => {
         const answer = scale * sum + encoderBias[unit];
-        return answer < 0 ? NEGATIVE_SLOPE * answer : answer;
+        return answer < 0 ? slope * answer : answer;
       }),
     decode: (code) => multiply(decoder, code).map((sum, pixel) => sigmoid(sum + decoderBias[pixel])),
     filter: (unit) => encoder.subarray(unit * pixels, (unit + 1) * pixels),
@@ -69,13 +70,13 @@ function makeLayers(weights) {
 // - filter(unit) and column(unit), what a unit of the code sees and what it paints: weights of the shape of an image
 const NETWORKS = {
   dense(settings, weights) {
-    const { decode, ...layers } = makeLayers(weights);
+    const { decode, ...layers } = makeLayers(settings, weights);
     const encode = (noisy) => layers.encode(noisy, settings.input_scale);
     return { ...layers, encode, denoise: (noisy) => decode(encode(noisy)) };
   },
 
   sigma_aware(settings, weights) {
-    const { decode, ...layers } = makeLayers(weights);
+    const { decode, ...layers } = makeLayers(settings, weights);
     const latent = weights["encoder.bias"].length;
     // The gain of each unit, the shift of each, and the gate, of log sigma
     const condition = (logSigma) => {
