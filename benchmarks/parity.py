@@ -5,8 +5,9 @@
     python -m benchmarks.parity keras DIR       (the original again, 50 minutes; extra [bench])
 
 What is known is kept beside this file, of Keras 2 in keras2.json and of ours in ours.json, since three seeds of each
-take hours: a sweep adds its finished runs, of any experiment. Delete a file to begin again. Claim: the means over the seeds of training loss and both test BCEs lie within 0.003 of the original's, those of both PSNRs within
-0.1 dB. Exit status 1 where they do not.
+take hours: a sweep adds its finished runs, of any experiment. Delete a file to begin again.
+Claim: the means over the seeds of training loss and both test BCEs lie within 0.003 of the original's, those of both
+PSNRs within 0.1 dB. Exit status 1 where they do not.
 """
 
 import csv
