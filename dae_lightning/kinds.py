@@ -14,6 +14,7 @@ from dae_lightning.schema import WHOLE, Count, Finite, Kind, List, NonNegative, 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 OfDenoising = Literal["val/denoising/bce", "val/denoising/psnr", "val/denoising/ssim"]
 OfReconstruction = Literal["val/reconstruction/bce", "val/reconstruction/psnr", "val/reconstruction/ssim"]
+Loss = Literal["bce", "mse"]
 # beyond it, the weights of one image's pixels take gigabytes
 Latent = Annotated[int, Field(strict=True, ge=1, le=2**20), WHOLE]
 
@@ -70,6 +71,11 @@ class SigmaAwareNetwork(NetworkKind):
     kind: Literal["sigma_aware"]
     input_scale: Positive = 1.0
     negative_slope: Slope = 0.3
+
+
+class ResidualNetwork(NetworkKind):
+    kind: Literal["residual"]
+    depth: Annotated[Count, Field(le=8)] = 2
 
 
 class OptimKind(Kind):

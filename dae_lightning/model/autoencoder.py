@@ -16,7 +16,8 @@ from dae_lightning.model.checkpoint import LoadedFromPlainValues
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
 from dae_lightning.model.metrics import TASKS, ImageQuality
 from dae_lightning.model.network import Network
-from dae_lightning.model.noise import Noise, corrupt_each
+from dae_lightning.model.noise import Noise, corrupt_each, sigma_of_each
+from dae_lightning.model.residual import ResidualNetwork  # noqa: F401  # registers itself
 from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import Seed, check
 
@@ -36,6 +37,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         latent: size of the code, at least 1.
         noise: a corruption process, or its settings as plain values; it acts in training mode only.
         network: a network, or the settings of one as plain values; by default the notebook's, one dense layer each way.
+        loss: bce, binary cross-entropy, or mse, mean squared error.
+        patches: whether images are patches of larger pictures, which a `Denoiser` then takes.
         optim: settings of the optimiser (see `conf/optim/`); the notebook's Adam, and its values where left out.
         seed: the initial weights and the training noise are functions of it.
         eval_seed: the noise on validation and test images is a function of it and of an image's position.
@@ -56,6 +59,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         optim: Mapping[str, Any] = ADAM,
         seed: int = 0,
         eval_seed: int = 0,
+        loss: str = "bce",
+        patches: bool = False,
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_shape)
@@ -63,6 +68,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         self.noise = Noise.of(noise)
         optim = {**ADAM, **optim} if isinstance(optim, Mapping) else optim
         self.optim: kinds.OptimKind = check(kinds.OptimKind, optim, "optim")
+        self.loss_kind: kinds.Loss = check(kinds.Loss, loss, "loss")
+        self.patches: bool = check(bool, patches, "patches")
         self.lr = self.optim.lr  # where Lightning's LearningRateFinder looks for it
         self.seed: int = check(Seed, seed, "seed")
         self.eval_seed: int = check(Seed, eval_seed, "eval_seed")
@@ -79,7 +86,9 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         sizes = {"input_shape": list(self.input_shape), "latent": self.latent}
         parts = {"noise": self.noise.settings(), "network": self.network.settings()}
         training = {"optim": self.optim.model_dump(mode="json"), "seed": self.seed, "eval_seed": self.eval_seed}
-        self.save_hyperparameters(sizes | parts | training)
+        # absent where they are the defaults: so they are in the checkpoints of earlier versions
+        newer = ({"loss": loss} if loss != "bce" else {}) | ({"patches": True} if patches else {})
+        self.save_hyperparameters(sizes | parts | training | newer)
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape), clean or noisy; no noise is added."""
@@ -98,10 +107,24 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         denoised: Tensor = self.network(self.noise(self.images_of(images), generator))
         return denoised.view_as(images)
 
-    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """Mean binary cross-entropy of the denoised images against the clean ones; override it for another loss."""
-        logits = self.network.logits(noisy).to(clean.dtype)  # from bfloat16 under autocast
+    def loss(self, noisy: Tensor, clean: Tensor, *sigma: Tensor) -> Tensor:
+        """Mean loss of the denoised images against the clean ones; override it for another loss.
+
+        `sigma` (B,) is of the noise: there only for a network that is told it in training.
+        """
+        if self.loss_kind == "mse":
+            return F.mse_loss(self.network.regress(noisy, *sigma).to(clean.dtype), clean)
+        logits = self.network.logits(noisy, *sigma).to(clean.dtype)  # from bfloat16 under autocast
         return F.binary_cross_entropy_with_logits(logits, clean)
+
+    def corrupt(self, clean: Tensor, random: torch.Generator | None = None) -> tuple[Tensor, ...]:
+        """(noisy,), or (noisy, sigma) for a network that is told sigma (B,) in training.
+
+        In training and evaluation mode alike: a loaded model may be in the latter, which Lightning keeps.
+        """
+        if not self.network.is_told_in_training:
+            return (self.noise.corrupt(clean, random),)
+        return self.noise.corrupt_and_tell(clean, random)
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -115,9 +138,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         clean = self.images_of(batch)
         if batch_idx == 0:
             check_clean(clean)
-        # not noise(clean): a loaded model may be in evaluation mode, which Lightning keeps
-        noisy = self.noise.corrupt(clean, self.noise_generator(self.global_rank))
-        loss = self.loss(noisy, clean)
+        noisy, *sigma = self.corrupt(clean, self.noise_generator(self.global_rank))
+        loss = self.loss(noisy, clean, *sigma)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(clean), sync_dist=True)
         return loss
 
@@ -172,10 +194,17 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         """Noisy images for evaluation: one fixed draw per (eval_seed, index), in training and evaluation mode alike."""
         return corrupt_each(self.noise, clean, self.eval_seed, indices)
 
-    def judge(self, stage: str, clean: Tensor, noisy: Tensor) -> None:
+    def fixed_sigma(self, clean: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
+        """(sigma,) of the noise in what `corrupt_fixed` gives, for a network that is told it in training, or ()."""
+        if not self.network.is_told_in_training:
+            return ()
+        return (sigma_of_each(self.noise, clean, self.eval_seed, indices),)
+
+    def judge(self, stage: str, clean: Tensor, noisy: Tensor, *sigma: Tensor) -> None:
         """Add images to the metrics of a stage, val or test: clean ones in for reconstruction, noisy for denoising."""
-        for task, images in zip(TASKS, (clean, noisy), strict=True):
-            logits = self.network.logits(images).float()  # whatever the model's precision
+        none = tuple(torch.zeros_like(each) for each in sigma)
+        for task, images, told in zip(TASKS, (clean, noisy), (none, sigma), strict=True):
+            logits = self.network.logits(images, *told).float()  # whatever the model's precision
             quality: Any = self.quality[f"{stage}_{task}"]
             quality.update(torch.sigmoid(logits), clean.float(), logits)
 
@@ -200,7 +229,8 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         places = self._position + torch.arange(len(clean))
         self._position += len(clean)
         # PyTorch's DistributedSampler deals images out in turn: each has the noise that it has in a single process
-        self.judge(stage, clean, self.corrupt_fixed(clean, places * self.trainer.world_size + self.global_rank))
+        places = places * self.trainer.world_size + self.global_rank
+        self.judge(stage, clean, self.corrupt_fixed(clean, places), *self.fixed_sigma(clean, places))
 
 
 def load_model(path: Path) -> DenoisingAutoencoder:

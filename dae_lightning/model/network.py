@@ -33,6 +33,7 @@ class Network(Part):
 
     group = "network"
     takes_sigma: ClassVar[bool] = False  # whether `network(noisy, sigma)` can be told how noisy its input is
+    is_told_in_training: ClassVar[bool] = False  # and is told, since its images are too small to estimate it from
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, latent) of images (B, *input_shape)."""
@@ -42,12 +43,19 @@ class Network(Part):
         """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
         raise NotImplementedError
 
-    def logits(self, noisy: Tensor) -> Tensor:
-        """The images before the sigmoid, of which BCE is taken; where the network has no sigmoid, as if it had."""
-        return torch.logit(self(noisy).float(), BCE_CLIP)
+    def logits(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        """The images before the sigmoid, of which BCE is taken; where the network has no sigmoid, as if it had.
+
+        `sigma`, of the noise, is only for a network that takes it.
+        """
+        return torch.logit(self.regress(noisy, sigma).float(), BCE_CLIP)
 
     def forward(self, noisy: Tensor) -> Tensor:
         return self.decode(self.encode(noisy))
+
+    def regress(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        """The images before any clipping, which loss=mse compares."""
+        return self(noisy, sigma) if self.takes_sigma else self(noisy)  # type: ignore[no-any-return]
 
     def start_at(self, mean_image: Tensor) -> None:
         """Make the untrained network answer with this image (*input_shape) in [0, 1] instead of grey."""
@@ -105,7 +113,7 @@ class DenseNetwork(Network):
         logits: Tensor = self.decoder(codes)
         return logits.view(-1, *self.input_shape)
 
-    def logits(self, noisy: Tensor) -> Tensor:
+    def logits(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         return self.decode_logits(self.encode(noisy))
 
     @torch.no_grad()
@@ -158,8 +166,7 @@ class SigmaAwareNetwork(DenseNetwork):
 
     def _encode(self, noisy: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         """Codes (B, latent), and the share (B, 1) that the input has in the output."""
-        sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
-        sigma = sigma.clamp(*SIGMAS).expand(noisy.shape[0])[:, None]  # (B, 1)
+        sigma = sigma_of(noisy, sigma, SIGMAS)
         gain, shift, gate = self.condition(F.silu(self.level(sigma.log()))).split(self.sizes, 1)
         pixels = noisy.flatten(1) * (self.input_scale / (sigma.square() + DATA_STD**2).sqrt())
         codes = (1 + gain) * F.leaky_relu(self.encoder(pixels), self.negative_slope) + shift
@@ -170,5 +177,11 @@ class SigmaAwareNetwork(DenseNetwork):
         image = torch.sigmoid(self.decode_logits(codes).to(noisy.dtype))  # bfloat16 under autocast
         return image.lerp(noisy.clamp(0.0, 1.0), share.view(-1, *[1] * len(self.input_shape)))
 
-    def logits(self, noisy: Tensor) -> Tensor:
-        return Network.logits(self, noisy)  # no sigmoid ends the mixture
+    def logits(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
+        return Network.logits(self, noisy, sigma)  # no sigmoid ends the mixture
+
+
+def sigma_of(noisy: Tensor, sigma: Tensor | float | None, between: tuple[float, float]) -> Tensor:
+    """Sigma of each of `noisy`, (B, 1): as told, or else as estimated from the image; within those bounds."""
+    sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
+    return sigma.clamp(*between).expand(noisy.shape[0])[:, None]

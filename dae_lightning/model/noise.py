@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
+from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
 from dae_lightning.schema import register
@@ -31,6 +32,10 @@ class Noise(Part):
         `generator` lies on the device of `clean`; None is torch's global one.
         """
         raise NotImplementedError
+
+    def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What `corrupt` gives, and sigma of the noise in each image, before any clipping, (B,); of Gaussian noise."""
+        raise ConfigError(f"{self}: has no sigma that a network could be told")
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         # LightningModule.to_onnx exports a model in the mode in which it is
@@ -94,6 +99,9 @@ class GaussianNoise(ClippableNoise):
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.stored(clean + torch.empty_like(clean).normal_(self.mean, self.sigma, generator=generator))
 
+    def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return self.corrupt(clean, generator), clean.new_full((len(clean),), self.sigma)
+
 
 @register("noise", "gaussian_range")
 class GaussianRange(ClippableNoise):
@@ -111,9 +119,13 @@ class GaussianRange(ClippableNoise):
         super().__init__(mean=mean, low=low, high=high, clip=clip)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.corrupt_and_tell(clean, generator)[0]
+
+    def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         log_sigma = clean.new_empty(len(clean), *[1] * (clean.dim() - 1))  # (B, 1, ..., 1)
         sigma = log_sigma.uniform_(math.log(self.low), math.log(self.high), generator=generator).exp_()
-        return self.stored(clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator))
+        noisy = self.stored(clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator))
+        return noisy, sigma.flatten()
 
     def at(self, level: float) -> Noise:
         return GaussianNoise(self.mean, level, self.clip)
@@ -168,3 +180,10 @@ def corrupt_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Ten
         for image, index in zip(images, indices.tolist(), strict=True)
     ]
     return torch.cat(noisy).to(clean.device) if noisy else clean
+
+
+def sigma_of_each(noise: Noise, clean: Tensor, seed: int, indices: Tensor) -> Tensor:
+    """Sigma (N,) of the noise that `corrupt_each` adds to each of `clean`."""
+    each = zip(clean.cpu(), indices.tolist(), strict=True)
+    sigma = [noise.corrupt_and_tell(image[None], generator_of(seed, "evaluation", index))[1] for image, index in each]
+    return torch.cat(sigma).to(clean.device) if sigma else clean.new_empty(0)

@@ -19,29 +19,28 @@ WARM_UP = 3  # steps, as in PyTorch's documentation
 
 
 class RecordedStep:
-    """`step(noisy, clean)`, which takes an optimiser step and gives its loss, recorded once for every size of a batch.
+    """`step(*batch)`, which takes an optimiser step and gives its loss, recorded once for every size of a batch.
 
     Every step is a replay, the first one of a fit too: which kernels take a step depends on its batch alone, never on
     what came before, so that a resumed run stays the uninterrupted one.
     """
 
-    def __init__(self, step: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizer) -> None:
+    def __init__(self, step: Callable[..., Tensor], optimizer: Optimizer) -> None:
         self._step, self._optimizer = step, optimizer
-        self._replays: dict[torch.Size, Callable[[Tensor, Tensor], Tensor]] = {}
+        self._replays: dict[torch.Size, Callable[..., Tensor]] = {}
 
-    def __call__(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        if clean.shape not in self._replays:
-            self._replays[clean.shape] = _record(self._step, self._optimizer, noisy, clean)
-        return self._replays[clean.shape](noisy, clean)
+    def __call__(self, *batch: Tensor) -> Tensor:
+        shape = batch[0].shape
+        if shape not in self._replays:
+            self._replays[shape] = _record(self._step, self._optimizer, batch)
+        return self._replays[shape](*batch)
 
 
-def _record(
-    step: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizer, noisy: Tensor, clean: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """`step` for batches of this size, as a replay."""
-    batch, groups = (noisy.clone(), clean.clone()), optimizer.param_groups
+def _record(step: Callable[..., Tensor], optimizer: Optimizer, first: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    """`step` for batches of the size of the `first`, as a replay."""
+    batch, groups = [part.clone() for part in first], optimizer.param_groups
     filled = [group["lr"] for group in groups]
-    rates = [torch.tensor(rate, device=clean.device) for rate in filled]
+    rates = [torch.tensor(rate, device=first[0].device) for rate in filled]
 
     def recorded() -> Tensor:
         with _rates_from(optimizer, rates):
@@ -50,8 +49,8 @@ def _record(
     with _unchanged(optimizer):
         replay, loss = capture(recorded)
 
-    def replayed(noisy: Tensor, clean: Tensor) -> Tensor:
-        for static, part in zip(batch, (noisy, clean), strict=True):
+    def replayed(*parts: Tensor) -> Tensor:
+        for static, part in zip(batch, parts, strict=True):
             static.copy_(part)
         for number, group in enumerate(groups):
             if group["lr"] != filled[number]:

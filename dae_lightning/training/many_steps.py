@@ -85,7 +85,7 @@ class ManySteps(DenoisingAutoencoder):
         self._epoch_loss, self._epoch_images = 0.0, 0  # sum over the images of the epoch so far
         self._logged_loss = MeanMetric(sync_on_compute=False)  # every rank has the loss of the whole batch
         self._recorded: RecordedStep | None = None
-        self._noisy_val: dict[int, Tensor] = {}
+        self._noisy_val: dict[int, tuple[Tensor, ...]] = {}
 
     def training_step(self, batches: Sequence[Tensor], batch_idx: int) -> Tensor:
         """One optimiser step per batch: `batches` are uint8 images (B, *input_shape), as ImageDataModule gives chunks.
@@ -99,7 +99,7 @@ class ManySteps(DenoisingAutoencoder):
         take_step, first_step, losses = self._recorded or self._take_step, self.batches_seen, []
         for images in batches[: self.steps_left()]:
             clean = as_float(images)
-            losses.append(take_step(self.noise.corrupt(clean, self.noise_generator()), clean))
+            losses.append(take_step(clean, *self.corrupt(clean, self.noise_generator())))
             if schedule is not None:
                 schedule.step()
         self.trainer.should_stop |= self.steps_left() == 0
@@ -109,10 +109,10 @@ class ManySteps(DenoisingAutoencoder):
         """Until `max_steps`; None without such a limit."""
         return None if self.max_steps is None else max(0, self.max_steps - self.batches_seen)
 
-    def _take_step(self, noisy: Tensor, clean: Tensor) -> Tensor:
+    def _take_step(self, clean: Tensor, noisy: Tensor, *sigma: Tensor) -> Tensor:
         """One optimiser step; its loss."""
-        mine = share(clean, self._rank)
-        loss = self.loss(share(noisy, self._rank), mine)
+        mine, *corrupted = (share(part, self._rank) for part in (clean, noisy, *sigma))
+        loss = self.loss(corrupted[0], mine, *corrupted[1:])
         loss.backward()
         if self._rank.size > 1:  # gradients and loss of the whole batch
             loss = average(loss, self.parameters(), len(mine), len(clean))
@@ -164,8 +164,8 @@ class ManySteps(DenoisingAutoencoder):
         clean, indices = (share(part, self._rank) for part in batch)
         # the draw is the same in every epoch, and making it takes as long as the rest of the validation
         if batch_idx not in self._noisy_val:
-            self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices)
-        return self.judge("val", clean, self._noisy_val[batch_idx])
+            self._noisy_val[batch_idx] = self.corrupt_fixed(clean, indices), *self.fixed_sigma(clean, indices)
+        return self.judge("val", clean, *self._noisy_val[batch_idx])
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
