@@ -9,8 +9,10 @@ from dae_lightning.errors import ConfigError
 from dae_lightning.kinds import (
     CallbacksKind,
     DataKind,
+    EarlyStopping,
     Latent,
     LoggerKind,
+    Loss,
     NetworkKind,
     NoCallbacks,
     NoiseKind,
@@ -135,6 +137,7 @@ class Train(Command):
     # absent from the runs of earlier versions, which can still be resumed
     input_scale: Positive = 1.0
     output_bias: Literal["zero", "mean_image"] = "zero"
+    loss: Loss = "bce"
     cuda_graph: bool = True
     figures: bool = True
     callbacks: CallbacksKind = NoCallbacks()
@@ -152,6 +155,9 @@ class Train(Command):
         if self.batch_size < (ranks := self.trainer.ranks):
             shared = f"is shared by all {ranks} processes of trainer=ddp, an image each at least"
             raise ConfigError(f"batch_size={self.batch_size}: {shared}")
+        monitor = self.callbacks.monitor if isinstance(self.callbacks, EarlyStopping) else ""
+        if monitor.endswith(("bce", "mse")) and not monitor.endswith(self.loss):
+            raise ConfigError(f"callbacks.monitor={monitor}: with loss={self.loss} there is {monitor[:-3]}{self.loss}")
         return self
 
 

@@ -54,7 +54,7 @@ class DivergenceError(TrainingError):
 
 
 class Pruned(Exception):
-    """A search ends a training that is hopeless, which is nobody's mistake. `value` is its best val/denoising/bce."""
+    """A search ends a training that is hopeless, which is nobody's mistake. `value` is its best score so far."""
 
     def __init__(self, value: float, epoch: int, epochs: int) -> None:
         super().__init__(f"hopeless after epoch {epoch} of {epochs}")

@@ -21,23 +21,24 @@ INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
 MODEL_COLOURS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
 WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic
+LOSSES = {"bce": "binary cross-entropy", "mse": "mean squared error"}
 GREY = "#777777"  # of every method but models, told apart by their markers
 
 
-def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Training and validation BCE per epoch; `rows` are those of metrics.csv."""
+def loss_figure(rows: Sequence[Mapping[str, float]], loss: str = "bce") -> Figure:
+    """Training and validation loss per epoch; `rows` are those of metrics.csv."""
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()
     for key, label, colour in (
         ("train/loss", "training (noisy in, fresh noise)", TRAINING),
-        ("val/denoising/bce", "validation, denoising (noisy in)", DENOISING),
-        ("val/reconstruction/bce", "validation, reconstruction (clean in)", RECONSTRUCTION),
+        (f"val/denoising/{loss}", "validation, denoising (noisy in)", DENOISING),
+        (f"val/reconstruction/{loss}", "validation, reconstruction (clean in)", RECONSTRUCTION),
     ):
         points = [(row["epoch"], row[key]) for row in rows if key in row]
         if points:
             epochs, values = zip(*points, strict=True)
             axes.plot(epochs, values, label=label, color=colour, lw=1.8, marker="." if len(points) < 25 else None)
-    axes.set(xlabel="epoch", ylabel="binary cross-entropy, mean over pixels")
+    axes.set(xlabel="epoch", ylabel=f"{LOSSES[loss]}, mean over pixels")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # of one epoch there is one tick
     style(axes)
     figure.legend(frameon=False, loc="outside lower center")  # within the axes it might cover a point
@@ -104,12 +105,12 @@ class Examples:
         training = model.training
         model.eval()
         clean = self.clean.to(model.device)
-        noisy = model.corrupt_fixed(clean, self.indices)
+        noisy, sigma = model.corrupt_fixed(clean, self.indices), model.fixed_sigma(clean, self.indices)
         rows = {
             "original": clean,
             "noisy": noisy,
-            "denoised": model(noisy),
-            "reconstruction\nof the original": model(clean),
+            "denoised": model.network(noisy, *sigma),
+            "reconstruction\nof the original": model.network(clean, *(0 * each for each in sigma)),
         }
         model.train(training)
         return examples_figure(rows, f"{title}; {model.noise.title()}")

@@ -12,11 +12,16 @@ from dae_lightning.errors import ConfigError
 from dae_lightning.schema import WHOLE, Count, Finite, Kind, List, NonNegative, Positive, Probability, Seed, Size
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-OfDenoising = Literal["val/denoising/bce", "val/denoising/psnr", "val/denoising/ssim"]
-OfReconstruction = Literal["val/reconstruction/bce", "val/reconstruction/psnr", "val/reconstruction/ssim"]
 Loss = Literal["bce", "mse"]
+OfDenoising = Literal["val/denoising/bce", "val/denoising/mse", "val/denoising/psnr"]
+OfReconstruction = Literal["val/reconstruction/bce", "val/reconstruction/mse", "val/reconstruction/psnr"]
 # beyond it, the weights of one image's pixels take gigabytes
 Latent = Annotated[int, Field(strict=True, ge=1, le=2**20), WHOLE]
+
+
+def monitored(loss: str = "bce") -> str:
+    """The metric by which a training with this loss is judged: the lowest is the best."""
+    return f"val/denoising/{loss}"
 
 
 class NoiseKind(Kind):
@@ -114,6 +119,14 @@ class Glyphs(DataKind):
 class ImageFolder(DataKind):
     kind: Literal["image_folder"]
     root: str
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Patches(DataKind):
+    kind: Literal["patches"]
+    root: str
+    patch: Annotated[int, Field(strict=True, ge=3, le=64), WHOLE]
+    patches_per_epoch: Count
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -71,7 +71,9 @@ def _train(cfg: DictConfig, folder: Path) -> float:
         raise Interrupted(stop.signum, f"; everything is saved, {again}") from None
     if (folder / "checkpoints" / "last.ckpt").exists():  # not with trainer.fast_dev_run
         own = shlex.quote(f"plugins=[{','.join(settings.plugins)}]") if settings.plugins else ""
-        print(f"next: dae-export {pasteable('checkpoint', folder)} format=page {own}".rstrip())
+        run = pasteable("checkpoint", folder)
+        use = f"dae-denoise {run} images=PHOTOS" if settings.data.kind == "patches" else f"dae-export {run} format=page"
+        print(f"next: {use} {own}".rstrip())
     return value
 
 

@@ -23,8 +23,8 @@ class ImageDataModule(LightningDataModule):
         batch_size: images per optimiser step.
         steps_per_execution: optimiser steps, and so batches, per Lightning step; the name is from Keras. It counts for
             `ManySteps` only: another module gets batches alone.
-        val_size: training images held out for validation; by default the source's own validation images if it has
-            any, otherwise a twelfth.
+        val_size: training images, or pictures of patches, held out for validation; by default the source's own
+            validation images if it has any, otherwise a twelfth.
         seed: determines the order of the training images in every epoch.
         split_seed: determines which training images are held out.
 
@@ -62,10 +62,10 @@ class ImageDataModule(LightningDataModule):
         if splits.val is not None and self.val_size is None:
             self.train, self.val = splits.train, splits.val
             return
-        val_size = len(train.images) // 12 if self.val_size is None else self.val_size
-        if val_size >= len(train.images):
-            raise ConfigError(f"data.val_size={val_size}: must be less than the {len(train.images)} training images")
-        order = torch.randperm(len(train.images), generator=generator(self.split_seed, "split"))
+        val_size = train.size // 12 if self.val_size is None else self.val_size
+        if val_size >= train.size:
+            raise ConfigError(f"data.val_size={val_size}: must be less than the {train.size} training images")
+        order = torch.randperm(train.size, generator=generator(self.split_seed, "split"))
         self.train, self.val = train.take(order[val_size:]), train.take(order[:val_size])
 
     @property
@@ -75,7 +75,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ChunkLoader:
         steps = self.steps_per_execution if self._takes_chunks() else 1
-        self._train_loader = ChunkLoader(self.train.images, self.batch_size, steps, self.seed)
+        self._train_loader = ChunkLoader(self.train.patches or self.train.images, self.batch_size, steps, self.seed)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None  # only the first fit resumes there

@@ -10,6 +10,7 @@ from dae_lightning.data.glyphs import Glyphs
 from dae_lightning.data.idx import IdxFolder
 from dae_lightning.data.image_folder import ImageFolder
 from dae_lightning.data.mnist import FashionMnist, KMnist, Mnist
+from dae_lightning.data.patches import Patches
 from dae_lightning.data.splits import ImageSource, Splits
 from dae_lightning.errors import UserError
 from dae_lightning.schema import make, register
@@ -20,6 +21,7 @@ register("data", "kmnist")(KMnist)
 register("data", "idx")(IdxFolder)
 register("data", "glyphs")(Glyphs)
 register("data", "image_folder")(ImageFolder)
+register("data", "patches")(Patches)
 
 _loaded: dict[kinds.DataKind, "Loaded"] = {}
 

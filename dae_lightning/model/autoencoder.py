@@ -78,8 +78,9 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
             self.network = Network.of(network, input_shape=self.input_shape, latent=self.latent, seed=seed)
 
         # validation must not slow training down: no SSIM, and no entropy of the targets
-        quality = {f"val_{task}": ImageQuality(("bce", "psnr")) for task in TASKS}
+        quality = {f"val_{task}": ImageQuality((self.loss_kind, "psnr")) for task in TASKS}
         self.quality = nn.ModuleDict(quality | {f"test_{task}": ImageQuality() for task in TASKS})
+        self.monitored = kinds.monitored(self.loss_kind)  # the metric that says which weights are the best
         self.batches_seen = 0  # training batches so far
         self._position = 0  # of the next validation or test image in its loader
         # plain values only: the checkpoint loads with weights_only=True and needs no file beside it

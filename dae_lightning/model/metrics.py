@@ -1,4 +1,4 @@
-"""How good an estimate of clean images is: BCE, PSNR and SSIM, each taken per image, then averaged over images."""
+"""How good an estimate of clean images is: BCE, MSE, PSNR and SSIM, each taken per image, then averaged over images."""
 
 from collections.abc import Sequence
 
@@ -25,9 +25,14 @@ def bce(logits: Tensor, clean: Tensor) -> Tensor:
     return F.softplus(logits).addcmul_(logits, clean, value=-1).flatten(1).mean(1)
 
 
+def mse(estimate: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error over pixels, (B,)."""
+    return (estimate - clean).square_().flatten(1).mean(1)
+
+
 def psnr(estimate: Tensor, clean: Tensor) -> Tensor:
     """10 log10(1 / MSE) in dB, (B,): the data range is 1 and the estimate is not clipped."""
-    return -10 * torch.log10((estimate - clean).square_().flatten(1).mean(1))
+    return -10 * torch.log10(mse(estimate, clean))
 
 
 def ssim(estimate: Tensor, clean: Tensor) -> Tensor:
@@ -61,7 +66,7 @@ def _gaussian_windows(size: int) -> Tensor:
 
 
 class ImageQuality(Metric):
-    """Mean over images of those asked for of bce, bce_excess (over the targets' entropy), psnr and ssim.
+    """Mean over images of those asked for of bce, bce_excess (over the targets' entropy), mse, psnr and ssim.
 
     Sums are kept in double precision: the result does not depend on the batches in which images came.
     """
@@ -84,6 +89,7 @@ class ImageQuality(Metric):
         values = {
             "bce": lambda: cross_entropy,
             "bce_excess": lambda: cross_entropy - entropy(clean),
+            "mse": lambda: mse(estimate, clean),
             "psnr": lambda: psnr(estimate, clean),
             "ssim": lambda: ssim(estimate, clean),
         }

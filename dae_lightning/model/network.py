@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
-from dae_lightning.model.metrics import BCE_CLIP
-from dae_lightning.model.noise_level import estimate_sigma
-from dae_lightning.model.parts import Part
+from dae_lightning.model.noise_level import sigma_of
+from dae_lightning.model.parts import Network as Network
 from dae_lightning.randomness import generator
 from dae_lightning.schema import register
 
@@ -22,44 +21,6 @@ DATA_STD = 0.35  # of the pixels of clean images, about
 SIGMAS = (0.01, 100.0)  # others are taken for the nearest of these
 HIDDEN = 64
 INITIAL_GATE = -4.0  # at first the output holds 2 % of the input
-
-
-class Network(Part):
-    """Estimates of clean images (B, *input_shape) in [0, 1] from noisy ones of any range.
-
-    One of your own has a `kind` and a constructor `(input_shape, latent, ...)`, hands its other parameters to
-    `super().__init__`, and has `encode` and `decode`; with `logits` beside them its BCE is not clipped.
-    """
-
-    group = "network"
-    takes_sigma: ClassVar[bool] = False  # whether `network(noisy, sigma)` can be told how noisy its input is
-    is_told_in_training: ClassVar[bool] = False  # and is told, since its images are too small to estimate it from
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes (B, latent) of images (B, *input_shape)."""
-        raise NotImplementedError
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Images (B, *input_shape) in [0, 1] of codes (B, latent)."""
-        raise NotImplementedError
-
-    def logits(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
-        """The images before the sigmoid, of which BCE is taken; where the network has no sigmoid, as if it had.
-
-        `sigma`, of the noise, is only for a network that takes it.
-        """
-        return torch.logit(self.regress(noisy, sigma).float(), BCE_CLIP)
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        return self.decode(self.encode(noisy))
-
-    def regress(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
-        """The images before any clipping, which loss=mse compares."""
-        return self(noisy, sigma) if self.takes_sigma else self(noisy)  # type: ignore[no-any-return]
-
-    def start_at(self, mean_image: Tensor) -> None:
-        """Make the untrained network answer with this image (*input_shape) in [0, 1] instead of grey."""
-        raise ConfigError(f"output_bias=mean_image: network={self.kind} has no output bias to set; output_bias=zero")
 
 
 @register("network", "dense")
@@ -179,9 +140,3 @@ class SigmaAwareNetwork(DenseNetwork):
 
     def logits(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         return Network.logits(self, noisy, sigma)  # no sigmoid ends the mixture
-
-
-def sigma_of(noisy: Tensor, sigma: Tensor | float | None, between: tuple[float, float]) -> Tensor:
-    """Sigma of each of `noisy`, (B, 1): as told, or else as estimated from the image; within those bounds."""
-    sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
-    return sigma.clamp(*between).expand(noisy.shape[0])[:, None]

@@ -35,7 +35,7 @@ class Noise(Part):
 
     def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """What `corrupt` gives, and sigma of the noise in each image, before any clipping, (B,); of Gaussian noise."""
-        raise ConfigError(f"{self}: has no sigma that a network could be told")
+        raise ConfigError(f"noise={self.kind}: has no sigma that a network could be told; noise=gaussian_range has")
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         # LightningModule.to_onnx exports a model in the mode in which it is

@@ -33,6 +33,12 @@ def estimate_sigma(images: Tensor) -> Tensor:
     return torch.where(clipped, before_clipping(sigma), sigma)
 
 
+def sigma_of(noisy: Tensor, sigma: Tensor | float | None, between: tuple[float, float]) -> Tensor:
+    """Sigma of each of `noisy`, (B, 1): as told, or else as estimated from the image; within those bounds."""
+    sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
+    return sigma.clamp(*between).expand(noisy.shape[0])[:, None]
+
+
 def before_clipping(sigma: Tensor) -> Tensor:
     """Sigma before the noise was clipped, from what the details of clipped pictures say: CLIPPED, interpolated."""
     # a sum of ramps, since tables would have to be copied to a GPU, which no CUDA graph can record

@@ -8,7 +8,7 @@ from statistics import variance
 
 from dae_lightning.cli.arguments import pasteable
 from dae_lightning.sweeps.jobs import Job
-from dae_lightning.sweeps.sweep import VALUE, Setting, Sweep
+from dae_lightning.sweeps.sweep import Setting, Sweep
 
 ENOUGH = 2.0  # standard errors between two means, from which on they are told apart
 
@@ -18,16 +18,17 @@ def answer(sweep: Sweep) -> str:
     if not sweep.best:
         return "no trial has finished"
     ranked = ranking(sweep)
-    job, mean = ranked[0].trial, ranked[0].mean(VALUE)
+    job, mean = ranked[0].trial, ranked[0].mean(sweep.value)
     seeds = f", mean over {len(ranked[0].finished)} seeds" if len(ranked[0].finished) > 1 else ""
-    lines = [f"best: trial {job.trials[0]}, {VALUE} {mean:.4f}{seeds}", f"  {command(job)}", importance(sweep)]
+    best = f"best: trial {job.trials[0]}, {sweep.value} {mean:.{sweep.digits}f}{seeds}"
+    lines = [best, f"  {command(job)}", importance(sweep)]
     return "\n".join([*lines, *trust(sweep, ranked)])
 
 
 def ranking(sweep: Sweep) -> list[Setting]:
     """The settings to choose from, the best first: by their mean those that have several seeds, or all by their one."""
-    confirmed = [setting for setting in sweep.best if len(setting.scores(VALUE)) > 1]
-    return sorted(confirmed, key=lambda setting: setting.mean(VALUE) or 0.0) or sweep.best
+    confirmed = [setting for setting in sweep.best if len(setting.scores(sweep.value)) > 1]
+    return sorted(confirmed, key=lambda setting: setting.mean(sweep.value) or 0.0) or sweep.best
 
 
 def command(job: Job) -> str:
@@ -55,7 +56,7 @@ def importance(sweep: Sweep) -> str:
 
 def trust(sweep: Sweep, ranked: list[Setting]) -> list[str]:
     """How far the noise between seeds lets one believe the ranking."""
-    several = [scores for setting in ranked if len(scores := setting.scores(VALUE)) > 1]
+    several = [scores for setting in ranked if len(scores := setting.scores(sweep.value)) > 1]
     if not several:
         return ["trust: one seed each, so small differences may be noise; hydra.sweeper.confirm=3 tries more seeds"]
     freedom = sum(len(scores) - 1 for scores in several)
@@ -63,7 +64,7 @@ def trust(sweep: Sweep, ranked: list[Setting]) -> list[str]:
     lines = [f"trust: another seed changes a score by {noise:.2g} (standard deviation, {freedom} degrees of freedom)"]
     if len(several) > 1:
         first, second = ranked[:2]
-        ahead = (second.mean(VALUE) or 0.0) - (first.mean(VALUE) or 0.0)
+        ahead = (second.mean(sweep.value) or 0.0) - (first.mean(sweep.value) or 0.0)
         error = noise * sqrt(1 / len(first.finished) + 1 / len(second.finished))
         verdict = "more than noise" if ahead > ENOUGH * error else "noise could explain it"
         lines.append(f"  the best mean is {ahead:.2g} ahead of the next, standard error {error:.2g}: {verdict}")

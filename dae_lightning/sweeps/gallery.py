@@ -33,8 +33,8 @@ def draw(sweep: Sweep) -> None:
 
     rows = {"original": torch.cat([clean, gap, clean])}
     for setting, model in zip(shown, models.values(), strict=True):
-        noisy = model.corrupt_fixed(clean, examples.indices)
-        rows[label(sweep, setting)] = torch.cat([noisy, gap, model(noisy)])
+        noisy, sigma = model.corrupt_fixed(clean, examples.indices), model.fixed_sigma(clean, examples.indices)
+        rows[label(sweep, setting)] = torch.cat([noisy, gap, model.network(noisy, *sigma)])
     title = "the same test images through the models"
     if len(shown) < len(finished):
         title += f" of {len(shown)} of {len(finished)} settings, spread over the grid"

@@ -4,7 +4,7 @@ overrides   what the sweep sets in this job
 config      its settings, whole; null where they were not valid
 status      running, finished, pruned, failed or interrupted; a "running" one whose `.lock` nobody holds was killed
 error       null or one line
-value       what the sweeper gets from a finished one; of a pruned one its best val/denoising/bce
+value       what the sweeper gets from a finished one; of a pruned one its best score so far
 trials      of a search: the numbers of the trials that it answers
 diverged    whether it failed because its loss or its weights were not finite
 started     Unix time
@@ -132,8 +132,8 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())
         return [one for name in names for one in differing(recorded.get(name), config.get(name), within + name)]
-    # what came with a later version, and is off
-    later = recorded is None and (config is False or config == {"kind": "none"})
+    # what came with a later version, and is as it was before
+    later = recorded is None and (config is False or config in ({"kind": "none"}, "bce"))
     return [] if recorded == config or later else [key]
 
 

@@ -1,6 +1,7 @@
 """What a trial does at the end of each epoch: it tells the search how it is, and stops when it is hopeless."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -8,11 +9,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from dae_lightning.errors import Pruned, TrainingError
 from dae_lightning.sweeps.study import attach, open_storage, open_study
 from dae_lightning.training.callbacks import History
-from dae_lightning.training.checkpoints import MONITOR
 
 
 class Pruning(Checkpoint):
-    """Reports val/denoising/bce of every epoch to the study of the search in `folder`, as trial number `trial`.
+    """Reports the monitored score of every epoch to the study of the search in `folder`, as trial number `trial`.
 
     (A subclass of Lightning's Checkpoint, like those that write metrics.csv and last.ckpt, to be called after them.)
     """
@@ -30,7 +30,7 @@ class Pruning(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._scores(trainer):
-            raise TrainingError(f"no epoch has a {MONITOR}: a search compares trials by nothing else")
+            raise TrainingError(f"no epoch has a {_monitored(trainer)}: a search compares trials by nothing else")
 
     def _report(self, trainer: Trainer) -> None:
         """
@@ -49,4 +49,10 @@ class Pruning(Checkpoint):
     def _scores(self, trainer: Trainer) -> dict[int, float]:
         """By epoch, from 1."""
         (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
-        return {int(row["epoch"]): row[MONITOR] for row in history.rows if MONITOR in row}
+        name = _monitored(trainer)
+        return {int(row["epoch"]): row[name] for row in history.rows if name in row}
+
+
+def _monitored(trainer: Trainer) -> str:
+    model: Any = trainer.lightning_module
+    return str(model.monitored)

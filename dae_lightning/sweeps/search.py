@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dae_lightning import config as schemas
 from dae_lightning.cli.hydra_app import plain, settings_of
 from dae_lightning.errors import CheckpointError, ConfigError
+from dae_lightning.kinds import monitored
 from dae_lightning.schema import check
 from dae_lightning.signals import RELAY
 from dae_lightning.sweeps.jobs import Job, differing
@@ -72,11 +73,14 @@ def _checked(space: Space, context: HydraContext, config: DictConfig) -> dict[st
         cfg = context.config_loader.load_sweep_config(config, overrides)
         with open_dict(cfg):
             del cfg["hydra"]
-        if settings_of(cfg).data.val_size == 0:
+        settings = settings_of(cfg)
+        if settings.data.val_size == 0:
             raise ConfigError(
-                "data.val_size=0: a search compares val/denoising/bce, for which images must be held out; "
+                f"data.val_size=0: a search compares {monitored(settings.loss)}, for which images must be held out; "
                 "give data.val_size=N"
             )
+        if found and found[0]["loss"] != settings.loss:
+            raise ConfigError(f"loss={found[0]['loss']},{settings.loss}: a search cannot compare them; give one")
         found.append(plain(cfg))
     return found[0]
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from dae_lightning.figures import DENOISING, GREY, INK, TRAINING, WIDE, save_figure, style
 from dae_lightning.sweeps.answer import ranking
 from dae_lightning.sweeps.jobs import Job, number
-from dae_lightning.sweeps.sweep import VALUE, Sweep, numeric
+from dae_lightning.sweeps.sweep import Sweep, numeric
 
 ACROSS = 3  # panels side by side
 FEW = 5  # values of a key that are all written on its axis
@@ -51,11 +51,11 @@ def search_figure(sweep: Sweep) -> Figure:
     so_far = list(accumulate(finished, min))
     history.step(places, so_far, where="post", color=DENOISING, lw=1.8, label="best so far")
     for setting in ranking(sweep):
-        if (deviation := setting.deviation(VALUE)) is not None:
-            place, mean = setting.trial.trials[0], setting.mean(VALUE)
+        if (deviation := setting.deviation(sweep.value)) is not None:
+            place, mean = setting.trial.trials[0], setting.mean(sweep.value)
             look: dict[str, Any] = {"color": INK, "marker": "_", "ms": 9, "lw": 1.2, "capsize": 3}
             history.errorbar(place, mean, deviation, label="mean ± standard deviation over seeds", **look)
-    history.set(xlabel="trial", ylabel=f"{VALUE} (held-out images)")
+    history.set(xlabel="trial", ylabel=f"{sweep.value} (held-out images)")
     history.set_ylim(best - 0.08 * reach, best + 1.08 * reach)
     history.xaxis.set_major_locator(MaxNLocator(integer=True))
     style(history)

@@ -18,7 +18,7 @@ from dae_lightning.evaluation.report import write_csv, write_json
 from dae_lightning.locks import is_held
 from dae_lightning.sweeps.answer import answer, ranking
 from dae_lightning.sweeps.jobs import STATUSES, Job, duration, number
-from dae_lightning.sweeps.sweep import GAIN, PSNR, RESULTS, VALUE, Setting, Sweep, counted, read_sweep
+from dae_lightning.sweeps.sweep import GAIN, PSNR, RESULTS, Setting, Sweep, counted, read_sweep
 
 COLUMNS = (  # of the table, as many as fit
     ("denoising: PSNR", PSNR, 2),
@@ -96,7 +96,7 @@ def write_summary(sweep: Sweep) -> None:
 def table(sweep: Sweep, reasons: bool = True) -> str:
     """A line per setting, no wider than the terminal if it can be; with `reasons` one for each job without a result."""
     settings = [*dict.fromkeys(ranking(sweep) + sweep.best)][:SHOWN] if sweep.trials else sweep.settings
-    shown = (("val BCE", VALUE, 4),) if sweep.trials else COLUMNS
+    shown = ((f"val {sweep.loss.upper()}", sweep.value, sweep.digits),) if sweep.trials else COLUMNS
     columns = [[axis, *(setting.values[place] or "-" for setting in settings)] for place, axis in enumerate(sweep.axes)]
     columns.append(["seeds", *(str(len(setting.finished)) for setting in settings)])
     scores = [

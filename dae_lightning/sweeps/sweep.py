@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from dae_lightning.errors import SweepError
+from dae_lightning.kinds import monitored
 from dae_lightning.locks import is_held
 from dae_lightning.sweeps.jobs import RECORD, STATUSES, Job, by_key, number
 
@@ -22,7 +23,6 @@ PLAN = "multirun.yaml"  # Hydra writes it before the first job, each time that a
 SEARCH = "hydra_plugins.dae_search.Search"  # the sweeper of a search
 RESULTS = ("finished", "pruned", "diverged")  # ends of a trial that tell something about its settings
 SEEDS = 3  # of a setting that a search confirms
-VALUE = "val/denoising/bce"  # by which it compares trials
 PSNR, GAIN = "test/denoising/psnr", "test/denoising/psnr_gain"  # the gain in dB over the mean training image
 
 
@@ -106,10 +106,25 @@ class Sweep:
         return [Setting(values, tuple(together[values])) for values in order]
 
     @cached_property
+    def loss(self) -> str:
+        """Of a search, the loss of every trial."""
+        return next(filter(None, (job.get("loss") for job in self.known)), "bce")
+
+    @property
+    def value(self) -> str:
+        """Of a search, the score by which it compares trials."""
+        return monitored(self.loss)
+
+    @property
+    def digits(self) -> int:
+        """How many of them a table has after the point of that score."""
+        return {"bce": 4, "mse": 6}[self.loss]
+
+    @cached_property
     def best(self) -> list[Setting]:
         """Of a search, the settings that have a finished trial, the best first, by that trial alone."""
         tried = [setting for setting in self.settings if any(job.trials for job in setting.finished)]
-        return sorted(tried, key=lambda setting: setting.trial.scores[VALUE] or math.inf)
+        return sorted(tried, key=lambda setting: setting.trial.scores[self.value] or math.inf)
 
     @cached_property
     def of_plan(self) -> list[Job | None]:
@@ -200,7 +215,7 @@ def _read_job(folder: Path) -> Job | None:
 def _of_a_search(job: Job) -> Job:
     """A job whose value is the score that trials are compared by, and whose divergence is a result."""
     status = "diverged" if job.diverged else job.status
-    return replace(job, status=status, scores={VALUE: job.value, **job.scores})
+    return replace(job, status=status, scores={monitored(job.get("loss") or "bce"): job.value, **job.scores})
 
 
 def _with_results(job: Job) -> Job:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.evaluation.report import write_csv
+from dae_lightning.kinds import monitored
 from dae_lightning.training.many_steps import ManySteps
 
 Row = dict[str, float]
@@ -74,13 +75,14 @@ class History(Checkpoint):
             write_csv(self.path, self.rows)
 
 
-SHOWN = ("train/loss", "val/denoising/bce", "val/denoising/psnr")
+MONITORED = (monitored("bce"), monitored("mse"))  # a model has one of them
+SHOWN = ("train/loss", *MONITORED, "val/denoising/psnr")
 
 
 class TrainingBar(ProgressBar):
     """One bar for a whole fit, or a line an epoch where stderr is neither a terminal nor a notebook's.
 
-    It shows the epoch, the time left, images/s, the loss and the last validation's BCE. It suits any Trainer, which
+    It shows the epoch, the time left, images/s, the loss and the last validation's. It suits any Trainer, which
     then adds no bar of its own: `Trainer(callbacks=[TrainingBar()])`.
     """
 
@@ -101,7 +103,7 @@ class TrainingBar(ProgressBar):
         batches, begin, end = trainer.num_training_batches, float(trainer.current_epoch), trainer.max_epochs or 0.0
         images, batch_size = getattr(loader, "dataset", None), getattr(loader, "batch_size", None)
         if isinstance(loader, ChunkLoader):
-            images, batch_size = loader.images, loader.chunk_size
+            images, batch_size = range(loader.epoch_size), loader.chunk_size
             begin += loader.seen(trainer.current_epoch) / batches  # in epochs
         if isinstance(pl_module, ManySteps) and (left := pl_module.steps_left()) is not None:
             end = min(end, round(begin + left / loader.batches_in(int(batches)), 6))
@@ -125,7 +127,7 @@ class TrainingBar(ProgressBar):
         else:
             images = len(batch[0] if isinstance(batch, (list, tuple)) else batch)
         if self._bar.update(images):  # it was drawn: reading the loss waits for the device
-            self._values["loss"] = f"{outputs['loss'].item():.4f}"
+            self._values["loss"] = _short(outputs["loss"].item())
             self._bar.set_postfix(self._values, refresh=False)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,15 +136,16 @@ class TrainingBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
-        shown = {name: f"{float(metrics[name]):.4f}" for name in SHOWN if name in metrics}
+        shown = {name: _short(float(metrics[name])) for name in SHOWN if name in metrics}
         if self._bar.disable:
             if self._shown:
                 print(self._epoch(trainer), *map(" ".join, shown.items()), sep="  ", file=sys.stderr)
             return
         if "train/loss" in shown:
             self._values["loss"] = shown["train/loss"]
-        if "val/denoising/bce" in shown:
-            self._values["val"] = shown["val/denoising/bce"]
+        for name in MONITORED:
+            if name in shown:
+                self._values["val"] = shown[name]
         self._bar.set_description(self._epoch(trainer), refresh=False)
         self._bar.set_postfix(self._values)
 
@@ -156,3 +159,7 @@ class TrainingBar(ProgressBar):
     def _epoch(self, trainer: Trainer) -> str:
         number = trainer.current_epoch + 1
         return f"epoch {number}/{self._epochs}" if self._epochs > 0 else f"epoch {number}"  # max_epochs=-1 has no end
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"

@@ -16,12 +16,10 @@ from dae_lightning.model.checkpoint import read_checkpoint, write_checkpoint
 from dae_lightning.signals import Interrupted, StopSignal
 from dae_lightning.training.ddp import highest
 
-MONITOR = "val/denoising/bce"
-
 
 class Checkpoints(Checkpoint):
     """`last.ckpt` after every epoch and now and then within one, `previous.ckpt`, which it was before, and
-    `best.ckpt`: the lowest val/denoising/bce so far, where images are held out.
+    `best.ckpt`: the lowest val/denoising/bce (of loss=mse, val/denoising/mse) so far, where images are held out.
 
     (Lightning's ModelCheckpoint keeps absolute paths in its state, which a run that is moved trips over.)
     """
@@ -50,7 +48,8 @@ class Checkpoints(Checkpoint):
             raise Interrupted(signum)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        score = trainer.callback_metrics.get(MONITOR)
+        model: Any = pl_module
+        score = trainer.callback_metrics.get(model.monitored)
         if score is not None and (self.best is None or float(score) < self.best):
             self.best = float(score)
             self._save(trainer, "best.ckpt")

@@ -126,8 +126,8 @@ def highest(trainer: Trainer, *values: int) -> list[int]:
 def check_same_start(trainer: Trainer) -> None:
     """Raises TrainingError unless the ranks, on whatever machines, have the same weights and training images."""
     loader: Any = trainer.train_dataloader
-    digest = 0
-    for tensor in (*trainer.lightning_module.parameters(), loader.images):
+    digest, images = 0, getattr(loader.images, "pixels", loader.images)  # of patches, those of their pictures
+    for tensor in (*trainer.lightning_module.parameters(), images):
         digest = zlib.crc32(tensor.detach().cpu().numpy(), digest)
     most, least = highest(trainer, digest, -digest)
     if most != -least:

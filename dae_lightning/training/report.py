@@ -30,7 +30,7 @@ def report(
     """Test the best weights, or those of `model` where none are saved; print scores, write results.json and figures.
 
     Returns:
-        val/denoising/bce of these weights, which is `best`; where nothing is held out, the last training loss.
+        The monitored score of these weights, which is `best`; where nothing is held out, the last training loss.
     """
     if not rows:
         raise TrainingError("no epoch was finished (trainer.max_time, trainer.max_steps): nothing to test")
@@ -53,7 +53,7 @@ def report(
     }
     write_json(folder / "results.json", facts)
     if settings.figures:
-        save_figure(loss_figure(rows), folder / "figures" / "loss.png")
+        save_figure(loss_figure(rows, settings.loss), folder / "figures" / "loss.png")
         for name, title, images in (
             ("train", "training images", data.train.images),
             ("test", "test images, never seen in training", data.test.images),

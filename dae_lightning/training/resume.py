@@ -14,7 +14,8 @@ from dae_lightning.model.checkpoint import read_checkpoint
 from dae_lightning.schema import check
 from dae_lightning.training.many_steps import ManySteps
 
-SAME_TASK = ("input_shape", "latent", "network", "noise", "eval_seed")  # or the best score is of another task
+# or the best score is of another task
+SAME_TASK = ("input_shape", "latent", "network", "noise", "eval_seed", "loss", "patches")
 
 
 def newest_intact(last: Path) -> Path:
@@ -49,7 +50,7 @@ def check_resumable(path: Path, model: ManySteps, data: ImageDataModule, trainer
     checkpoint = read_checkpoint(path)
     recorded, held_out = checkpoint["hyper_parameters"], checkpoint["data"]
     for key in SAME_TASK:
-        if recorded.get(key) != (wanted := model.hparams[key]):
+        if recorded.get(key) != (wanted := model.hparams.get(key)):
             raise CheckpointError(f"{path}: has {key} {recorded.get(key)}, but the settings and data ask for {wanted}")
     optim = check(kinds.OptimKind, recorded["optim"], "optim")
     if optim.kind != model.optim.kind:

@@ -44,7 +44,8 @@ def train(
     the first writes, tests and draws.
 
     Returns:
-        val/denoising/bce of the tested weights; where nothing is held out, the last training loss.
+        val/denoising/bce (of loss=mse, val/denoising/mse) of the tested weights; where nothing is held out, the last
+        training loss.
 
     Raises:
         ConfigError, DataError, CheckpointError, TrainingError: one line each.
@@ -93,7 +94,7 @@ def _fit(
     """Train as one of several ranks, or alone.
 
     Returns:
-        The Trainer, the rows of metrics.csv, and val/denoising/bce of best.ckpt, if there is one.
+        The Trainer, the rows of metrics.csv, and the monitored score of best.ckpt, if there is one.
     """
     take_as_many_as_pay(settings.batch_size * settings.latent * math.prod(data.input_shape))
     model = make_model(settings, data.input_shape)
@@ -130,10 +131,11 @@ def _fit(
 
 
 def _describe(data: ImageDataModule, model: ManySteps, device: str) -> str:
-    sizes, pixels = [len(split.images) for split in (data.train, data.val, data.test)], math.prod(model.input_shape)
+    sizes, pixels = [split.size for split in (data.train, data.val, data.test)], math.prod(model.input_shape)
+    what = "images" if data.train.patches is None else "pictures"
     return (
         f"{pixels} -> {model.latent} -> {pixels}, {model.noise}, "
-        f"on {device}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test images"
+        f"on {device}; {sizes[0]:,} training, {sizes[1]:,} validation, {sizes[2]:,} test {what}"
     )
 
 

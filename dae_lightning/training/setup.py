@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-from dae_lightning import config
+from dae_lightning import config, kinds
 from dae_lightning.data.datamodule import ImageDataModule
 from dae_lightning.data.sources import make_source
 from dae_lightning.errors import TrainingError
@@ -32,6 +32,8 @@ def make_model(settings: config.Train, input_shape: tuple[int, ...]) -> ManyStep
         settings.optim.model_dump(),
         settings.seed,
         settings.eval_seed,
+        settings.loss,
+        isinstance(settings.data, kinds.Patches),
     )
     model.cuda_graph = settings.cuda_graph
     # as many steps as asked for, whatever Lightning calls a step
