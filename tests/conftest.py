@@ -15,8 +15,10 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the tests train side by side
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from dae_lightning import config
 from dae_lightning.cli.hydra_app import CONF, checked
@@ -69,6 +71,22 @@ def write_blobs(root: Path) -> Path:
         images = torch.nn.functional.interpolate(coarse, (12, 12), mode="bilinear")[:, 0]
         write_idx(root / f"{prefix}-images-idx3-ubyte.gz", (images * 255).to(torch.uint8))
         write_idx(root / f"{prefix}-labels-idx1-ubyte", torch.arange(count).remainder(10).to(torch.uint8))
+    return root
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of different sizes: overlapping rectangles of soft light, grey or coloured."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number in range(12):
+        random = np.random.default_rng(number)
+        height, width = random.integers(24, 50, 2)
+        pixels = np.full((height, width), random.uniform(50, 200))
+        for _ in range(8):
+            (top, bottom), (left, right) = np.sort(random.integers(0, height, 2)), np.sort(random.integers(0, width, 2))
+            pixels[top:bottom, left:right] = np.linspace(*random.uniform(20, 235, 2), right - left)
+        image = Image.fromarray(pixels.astype(np.uint8)).convert("RGB" if number % 4 == 0 else "L")
+        image.save(root / f"{number}.{('png', 'tif', 'bmp')[number % 3]}")
     return root
 
 

@@ -53,7 +53,7 @@ def test_they_are_chosen_as_the_packages_own(own: Path) -> None:
     assert (values["noise"]["kind"], values["noise"]["sigma"], values["latent"]) == ("gaussian", 4.0, 64)
     assert values["callbacks"] == {
         "kind": "early_stopping",
-        "monitor": "val/denoising/bce",
+        "monitor": "val/denoising/${loss}",
         "patience": 50,
         "min_delta": 0.0,
     }

@@ -47,7 +47,8 @@ def test_help_explains_the_keys_and_lists_the_choices_without_torch(command: Com
     assert shown.returncode == 0, shown.stderr
     assert "noise: gaussian, gaussian_range, masking, salt_and_pepper" in shown.stdout
     experiments = (
-        "any_sigma, best_sigma2, best_sigma6, fast_sigma2, fast_sigma6, notebook_sigma2, notebook_sigma6, pictures"
+        "any_sigma, best_sigma2, best_sigma6, fast_sigma2, fast_sigma6, notebook_sigma2, notebook_sigma6, "
+        "photographs, pictures"
     )
     assert f"experiment: {experiments}\n" in shown.stdout
     explained = set(re.findall(r"^  ([\w.]+)=\S+ {2,}\S", shown.stdout, re.MULTILINE))

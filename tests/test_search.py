@@ -15,13 +15,14 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from dae_lightning.errors import ConfigError, DivergenceError
+from dae_lightning.kinds import monitored
 from dae_lightning.sweeps import pruning, search_figure  # noqa: F401 - before the processes that need them fork
 from dae_lightning.sweeps.answer import answer
 from dae_lightning.sweeps.search_figure import ABOVE
 from dae_lightning.sweeps.space import read_space
 from dae_lightning.sweeps.study import JOURNAL, open_storage, open_study
 from dae_lightning.sweeps.summary import progress, summarize, table
-from dae_lightning.sweeps.sweep import VALUE, read_sweep
+from dae_lightning.sweeps.sweep import read_sweep
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
 from tests.faults.processes import Training, before, small
@@ -30,6 +31,7 @@ from tests.test_documentation import undescribed
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweep.subdir=${latent}_${optim.lr}_${seed}")
 RATE = "optim.lr=tag(log, interval(1e-5, 1e-1))"
 LATENT = "latent=int(interval(2,40))"
+VALUE = monitored()  # by which trials are compared
 SIZES = "latent=int(interval(2,100000))"  # so many that none is drawn twice; for what is not trained
 
 
@@ -248,6 +250,8 @@ def test_each_end_of_a_job_is_told_as_what_it_is_and_only_failures_are_run_again
 
 
 REFUSED = [
+    (["loss=mse", "data.val_size=0"], "data.val_size=0: a search compares val/denoising/mse, for which images must be"),
+    (["loss=bce,mse"], "loss=bce,mse: must be the same in all trials"),
     (["data.val_size=0"], "data.val_size=0: a search compares val/denoising/bce, for which images must be held out"),
     (["experiment=notebook_sigma6"], "data.val_size=0: "),
     (["data.val_size=0,9"], "data.val_size=0,9: must be the same in all trials"),
@@ -410,6 +414,16 @@ def test_a_search_is_summarised_while_it_runs(by_hand: Path) -> None:
     ]
     assert f"best: trial 0, {VALUE} 0.3100\n" in answer(sweep)
     assert "these trials do not tell" in answer(sweep)
+
+
+def test_a_search_with_another_loss_says_so(by_hand: Path) -> None:
+    for path in by_hand.glob("*/job.json"):
+        record = json.loads(path.read_text())
+        changed = {"overrides": [*record["overrides"], "loss=mse"], "value": (record["value"] or 0) / 100}
+        path.write_text(json.dumps(record | changed))
+    sweep = read_sweep(by_hand)
+    assert table(sweep).splitlines()[0] == "latent  seeds   val MSE   time  status"
+    assert "best: trial 0, val/denoising/mse 0.003100\n" in answer(sweep)
 
 
 def test_every_file_and_column_of_a_search_is_described(by_hand: Path) -> None:

@@ -16,7 +16,7 @@ Entry = tuple[Path, str]  # an image file, and the outermost sub-folder it is in
 def check_folder(root: Path) -> None:
     """Raise DataError unless there is such a folder."""
     if not root.is_dir():
-        raise DataError(f"root: {root} is not a folder; give one that holds PNG or JPEG images")
+        raise DataError(f"root: {root} is not a folder; give one that holds images")
 
 
 def find_splits(root: Path, suffixes: tuple[str, ...], test_fraction: float, seed: int) -> dict[str, list[Entry]]:

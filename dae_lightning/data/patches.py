@@ -44,15 +44,13 @@ class Patches:
         if small := sum(map(len, entries.values())) - sum(map(len, tables.values())):
             print(f"note: {small} pictures left out, which are smaller than a patch, {size}")
         if empty := [split for split, table in tables.items() if not table]:
-            raise DataError(
-                f"{self.root}: no {empty[0]} picture is as large as a patch, {size}; data.patch=N takes less"
-            )
-        content_ = torch.frombuffer(content, dtype=torch.uint8)
-        sets = {
-            split: PatchSet(content_, torch.tensor(table), self.patch, self.patches_per_epoch)
-            for split, table in tables.items()
-        }
-        return Splits(**{split: ImageSet.of_patches(patches) for split, patches in sets.items()})
+            raise DataError(f"{self.root}: no {empty[0]} picture is as large as a patch, {size}; lower data.patch")
+        held = torch.frombuffer(content, dtype=torch.uint8)
+        splits = {}
+        for split, table in tables.items():
+            patches = PatchSet(held, torch.tensor(table), self.patch, self.patches_per_epoch)
+            splits[split] = ImageSet.of_patches(patches)
+        return Splits(**splits)
 
     def _read(self, entries: list[Entry], content: bytearray) -> list[tuple[int, int, int]]:
         """Append pictures to `content`; where each begins there, its height and its width."""

@@ -12,6 +12,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dae_lightning import kinds
+from dae_lightning.errors import ConfigError
 from dae_lightning.model.checkpoint import LoadedFromPlainValues
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
 from dae_lightning.model.metrics import TASKS, ImageQuality
@@ -76,6 +77,9 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
         with torch.random.fork_rng(devices=[]):  # for a network that draws its weights from torch's global generator
             torch.manual_seed(derive(seed, "weights"))
             self.network = Network.of(network, input_shape=self.input_shape, latent=self.latent, seed=seed)
+        if self.network.is_told_in_training and not self.noise.tells_sigma:
+            remedy = f"network={self.network.kind} has to be told sigma; noise=gaussian_range has one"
+            raise ConfigError(f"noise={self.noise.kind}: {remedy}")
 
         # validation must not slow training down: no SSIM, and no entropy of the targets
         quality = {f"val_{task}": ImageQuality((self.loss_kind, "psnr")) for task in TASKS}

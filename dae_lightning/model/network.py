@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
-from dae_lightning.errors import ConfigError
-from dae_lightning.model.noise_level import sigma_of
+from dae_lightning.model.noise_level import check_readable, sigma_of
 from dae_lightning.model.parts import Network as Network
 from dae_lightning.randomness import generator
 from dae_lightning.schema import register
@@ -109,9 +108,7 @@ class SigmaAwareNetwork(DenseNetwork):
         negative_slope: float = NEGATIVE_SLOPE,
         seed: int = 0,
     ) -> None:
-        if len(input_shape) not in (2, 3) or min(input_shape[-2:]) < 2:
-            remedy = "sigma is estimated from images (H, W) or (C, H, W); network=dense takes others"
-            raise ConfigError(f"network=sigma_aware: input_shape={tuple(input_shape)}: {remedy}")
+        check_readable(input_shape, self.kind)
         super().__init__(input_shape, latent, input_scale, negative_slope, seed)
         self.sizes = [latent, latent, 1]
         self.level = nn.Linear(1, HIDDEN)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
-from dae_lightning.errors import ConfigError
 from dae_lightning.model.parts import Part
 from dae_lightning.randomness import generator as generator_of
 from dae_lightning.schema import register
@@ -24,6 +23,7 @@ class Noise(Part):
 
     group = "noise"
     level: ClassVar[str | None] = None  # the parameter that says how strong the noise is
+    tells_sigma: ClassVar[bool] = False  # whether it is Gaussian, of a sigma that a network can be told
     in_range: bool = False  # whether what it makes of images in [0, 1] lies there too
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -34,8 +34,8 @@ class Noise(Part):
         raise NotImplementedError
 
     def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """What `corrupt` gives, and sigma of the noise in each image, before any clipping, (B,); of Gaussian noise."""
-        raise ConfigError(f"noise={self.kind}: has no sigma that a network could be told; noise=gaussian_range has")
+        """What `corrupt` gives, and each image's sigma (B,), before any clipping; of noise that `tells_sigma`."""
+        raise NotImplementedError
 
     def forward(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         # LightningModule.to_onnx exports a model in the mode in which it is
@@ -63,6 +63,7 @@ class ClippableNoise(Noise):
     """Gaussian noise of any kind; with `clip` as 8-bit pictures hold it: clipped to [0, 1] and rounded to bytes."""
 
     level = "sigma"
+    tells_sigma = True
     mean: float
     clip: bool
 

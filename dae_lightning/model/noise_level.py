@@ -1,9 +1,12 @@
 """How noisy images are, by their own testimony: the standard deviation of Gaussian noise in each."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from dae_lightning.errors import ConfigError
 
 NORMAL_MEDIAN = 0.6745  # of |N(0, 1)|
 # (sigma, what the details say) of a picture whose pixels are clipped to [0, 1]: half of it black, half every grey alike
@@ -37,6 +40,13 @@ def sigma_of(noisy: Tensor, sigma: Tensor | float | None, between: tuple[float, 
     """Sigma of each of `noisy`, (B, 1): as told, or else as estimated from the image; within those bounds."""
     sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma).to(noisy)
     return sigma.clamp(*between).expand(noisy.shape[0])[:, None]
+
+
+def check_readable(input_shape: Sequence[int], network: str) -> None:
+    """Raise ConfigError unless sigma can be estimated from images of this shape, as this network does."""
+    if len(input_shape) not in (2, 3) or min(input_shape[-2:]) < 2:
+        remedy = "sigma is estimated from images (H, W) or (C, H, W); network=dense takes others"
+        raise ConfigError(f"network={network}: input_shape={tuple(input_shape)}: {remedy}")
 
 
 def before_clipping(sigma: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dae_lightning import kinds  # noqa: F401  # declares the kinds
 from dae_lightning.errors import ConfigError
-from dae_lightning.model.noise_level import sigma_of
+from dae_lightning.model.noise_level import check_readable, sigma_of
 from dae_lightning.model.parts import Network
 from dae_lightning.randomness import generator
 from dae_lightning.schema import register
@@ -40,6 +40,7 @@ class ResidualNetwork(Network):
     depth: int
 
     def __init__(self, input_shape: Sequence[int], latent: int, depth: int = 2, seed: int = 0) -> None:
+        check_readable(input_shape, self.kind)
         super().__init__(depth=depth)
         self.input_shape = tuple(input_shape)
         pixels = math.prod(input_shape)
@@ -63,7 +64,8 @@ class ResidualNetwork(Network):
 
     def regress(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         level = sigma_of(noisy, sigma, SIGMAS)
-        return noisy - (level * self.noise(self._encode(noisy, level))).view_as(noisy)
+        noise: Tensor = level * self.noise(self._encode(noisy, level))
+        return noisy - noise.view_as(noisy)
 
     def forward(self, noisy: Tensor, sigma: Tensor | float | None = None) -> Tensor:
         return self.regress(noisy, sigma).clamp(0, 1)

@@ -79,8 +79,6 @@ def _checked(space: Space, context: HydraContext, config: DictConfig) -> dict[st
                 f"data.val_size=0: a search compares {monitored(settings.loss)}, for which images must be held out; "
                 "give data.val_size=N"
             )
-        if found and found[0]["loss"] != settings.loss:
-            raise ConfigError(f"loss={found[0]['loss']},{settings.loss}: a search cannot compare them; give one")
         found.append(plain(cfg))
     return found[0]
 

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from dae_lightning.errors import ConfigError
 
 TAGS = {"int", "log"}
-SAME_FOR_ALL = ("data", "noise", "eval_seed", "seed")  # or the scores do not compare, or the luckiest wins
+SAME_FOR_ALL = ("data", "noise", "loss", "eval_seed", "seed")  # or the scores do not compare, or the luckiest wins
 DIGITS = 6  # of a number that is drawn; it is part of a folder's name, and people will read it
 
 
