@@ -183,6 +183,7 @@ class Denoise(Command):
     sigma: NonNegative | None
     seed: Seed
     device: str
+    stride: Count | None = None
 
 
 class Export(Command):

@@ -278,7 +278,7 @@ def tool(tmp_path: Path) -> Command:
         (["denoise", "checkpoint=model.ckpt", "images=b"], "images=b: no such file or folder"),
         (
             ["denoise", "checkpoint=model.ckpt", "images=."],
-            "images=.: holds no PNG, JPEG, BMP or TIFF images",
+            "images=.: holds no PNG, JPEG, WebP, BMP or TIFF images",
         ),
         (
             ["denoise", "checkpoint=a", "images=b", "corrupt=true", "sigma=-1"],

@@ -293,16 +293,16 @@ def write_broken(folder: Path) -> dict[str, str]:
     return {
         "truncated.png": "cannot be read (",
         "empty.png": "is empty",
-        "text.jpg": "holds no PNG, JPEG, BMP or TIFF image",
+        "text.jpg": "holds no PNG, JPEG, WebP, BMP or TIFF image",
         "empty-idx3-ubyte": "empty; must hold images",
         "cut-idx3-ubyte": "truncated: declares (5, 6, 4), 120 bytes, but holds 7",
         "cut-idx3-ubyte.gz": "not a whole gzip file",
         "enormous.png": "is enormous",
         "large.png": "is enormous, 10000x9000; at most 67,108,864 pixels can be read",
         "raw.nef": "is a camera's raw file, or begins with a preview of its picture; export it as PNG or JPEG",
-        "raw.CR3": "holds no PNG, JPEG, BMP or TIFF image",
-        "photo.gif": "holds no PNG, JPEG, BMP or TIFF image",
-        "gif.png": "holds no PNG, JPEG, BMP or TIFF image",
+        "raw.CR3": "holds no PNG, JPEG, WebP, BMP or TIFF image",
+        "photo.gif": "holds no PNG, JPEG, WebP, BMP or TIFF image",
+        "gif.png": "holds no PNG, JPEG, WebP, BMP or TIFF image",
         "animated.png": "holds 2 frames; give them as single images",
         "pages.tif": "holds 3 frames; give them as single images",
         "float.tif": "is a TIFF whose pixels cannot be read (BitsPerSample 32, SampleFormat 3, "
@@ -404,7 +404,7 @@ def test_images_are_never_overwritten(folder: Path, tmp_path: Path, called: Deno
 def test_images_that_are_not_there_are_one_line(folder: Path, called: Denoise) -> None:
     with pytest.raises(DataError, match=r"^images=nowhere: no such file or folder$"):
         called(images="nowhere")
-    with pytest.raises(DataError, match=r"holds no PNG, JPEG, BMP or TIFF images, and no MNIST files$"):
+    with pytest.raises(DataError, match=r"holds no PNG, JPEG, WebP, BMP or TIFF images, and no MNIST files$"):
         called()
     (folder / "a.png").touch()
     with pytest.raises(ConfigError, match=r"is a file; give a folder$"):

@@ -3,6 +3,8 @@
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +18,10 @@ from dae_lightning.data import tiff
 from dae_lightning.errors import DataError
 from dae_lightning.files import replacing
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
-OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}}  # almost lossless
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
+# almost lossless
+OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 MOST_PIXELS = 2**26  # more than cameras take; a damaged header may declare any size, and Pillow allocates that much
 OPAQUE = {"LA": "L", "1": "L", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "YCbCr": "RGB"}  # a mode without its alpha
 KINDS = {"L": "grey", "LA": "grey", "RGB": "colour", "RGBA": "colour", "1": "1-bit", "P": "palette", "PA": "palette"}
@@ -61,15 +65,28 @@ def read_picture(path: Path, mode: str | None = None) -> Picture:
     Raises:
         DataError: it cannot be read, or is not one image of 8 or 16 bits; the message does not repeat the path.
     """
+    with opened(path) as (_, image):
+        if mode is None and kind_of(image) not in ("grey", "colour"):
+            raise DataError(f"is {kind_of(image)}; give 8-bit grey or RGB without palette or alpha")
+        return decoded(image, mode or image.mode)
+
+
+def write_picture(path: Path, image: Image.Image, format: str) -> None:
+    """Write an image of mode L or RGB."""
+    with replacing(path) as file:
+        image.save(file, format=format, **OPTIONS.get(format, {}))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[IO[bytes], Image.Image]]:
+    """A file and the image in it, of which only the header has been read, and checked; errors become DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever Pillow warns of is refused or noted here
             # opened as a file, not by name: Pillow 13 would map a rotated uncompressed TIFF into the wrong shape
-            with path.open("rb") as file, _open(file) as image:
+            with path.open("rb") as file, open_image(file) as image:
                 _check_header(image)
-                if mode is None and _kind(image) not in ("grey", "colour"):
-                    raise DataError(f"is {_kind(image)}; give 8-bit grey or RGB without palette or alpha")
-                return _decode(image, mode or image.mode)
+                yield file, image
     except DataError:
         raise
     except Image.DecompressionBombError:
@@ -79,19 +96,13 @@ def read_picture(path: Path, mode: str | None = None) -> Picture:
         raise DataError(f"cannot be read ({reason})") from error
 
 
-def write_picture(path: Path, image: Image.Image, format: str) -> None:
-    """Write an image of mode L or RGB."""
-    with replacing(path) as file:
-        image.save(file, format=format, **OPTIONS.get(format, {}))
-
-
-def _open(file: IO[bytes]) -> Image.Image:
+def open_image(file: IO[bytes]) -> Image.Image:
     """The image in a file, of which only the header is read."""
     try:
         return Image.open(file, formats=sorted(set(FORMATS.values())))
     except UnidentifiedImageError:
         empty = file.seek(0, os.SEEK_END) == 0
-        reason = "is empty" if empty else tiff.unidentified(file) or "holds no PNG, JPEG, BMP or TIFF image"
+        reason = "is empty" if empty else tiff.unidentified(file) or "holds no PNG, JPEG, WebP, BMP or TIFF image"
         raise DataError(reason) from None
 
 
@@ -105,20 +116,20 @@ def _check_header(image: Image.Image) -> None:
         raise DataError(f"holds {frames} frames; give them as single images")
 
 
-def _decode(image: Image.Image, mode: str) -> Picture:
-    kind = _kind(image)
+def decoded(image: Image.Image, mode: str) -> Picture:
+    """The pixels, in 8 bits, of an image of which only the header has been read."""
+    kind = kind_of(image)
     notes: list[str] = []
     format = "JPEG" if image.format == "MPO" else str(image.format)
     inverted = isinstance(image, TiffImageFile) and tiff.white_is_zero(image)
-    highest = 2 ** _bits(image) - 1
+    highest = 2 ** bits_of(image) - 1
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("La", "RGBa"):  # multiplied by alpha
         image = image.convert(image.mode.upper())
     alpha = _alpha(image, highest) if "alpha" in kind else None
     if image.mode.startswith("I"):  # more than 8 bits; Pillow's own conversion would clip everything above 255
-        values = np.array(image) * (255 / highest)
-        image = picture((255 - values if inverted else values).round().astype(np.uint8))
+        image = picture((grey_values(image, highest, inverted) * 255).round().astype(np.uint8))
     image = _in_srgb(image, profile, notes)
     if alpha and alpha.getextrema() == (0, 0):  # left by programs that write 32 bits a pixel and mean 24
         notes.append("transparency ignored, since nothing would be visible")
@@ -128,6 +139,12 @@ def _decode(image: Image.Image, mode: str) -> Picture:
     if kind != KINDS[mode]:
         notes.append(f"{kind} converted to 8-bit {KINDS[mode]}")
     return Picture(image.convert(mode), format, notes)
+
+
+def grey_values(image: Image.Image, highest: int, inverted: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The values of more than 8 bits, from 0 to 1."""
+    values = np.array(image) / highest
+    return 1 - values if inverted else values
 
 
 def _alpha(image: Image.Image, highest: int) -> Image.Image:
@@ -177,15 +194,15 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
-def _kind(image: Image.Image) -> str:
+def kind_of(image: Image.Image) -> str:
     """What the header says of the pixels, in words: `grey` and `colour` are 8-bit."""
     kind = "grey" if image.mode.startswith("I") else KINDS.get(image.mode.upper(), image.mode)
     if image.mode.upper() in ("LA", "PA", "RGBA") or "transparency" in image.info:
         kind += " with alpha"
-    return f"{_bits(image)}-bit {kind}" if _bits(image) > 8 else kind
+    return f"{bits_of(image)}-bit {kind}" if bits_of(image) > 8 else kind
 
 
-def _bits(image: Image.Image) -> int:
+def bits_of(image: Image.Image) -> int:
     """Bits a sample, by how they are packed, since Pillow silently decodes only the upper 8 bits of 16-bit colour."""
     packed = re.search(r"(?<!BGR);(\d+)", str(getattr(image, "tile", "")))  # BGR;15 is a whole pixel's
     return int(packed[1]) if packed else 8

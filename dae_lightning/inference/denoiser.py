@@ -12,16 +12,16 @@ from PIL.Image import Image
 from torch import Tensor
 
 from dae_lightning.cli.run_folders import find_checkpoint
-from dae_lightning.data.pictures import mode_of, picture, pixels
 from dae_lightning.errors import ConfigError
+from dae_lightning.inference.photographs import checked_stride, denoise_photograph
+from dae_lightning.inference.values import like, shape_of, sigma_of_each, to_tensor
 from dae_lightning.model.autoencoder import DenoisingAutoencoder, load_model
 from dae_lightning.model.noise import corrupt_each
-from dae_lightning.schema import NonNegative, Seed, check
+from dae_lightning.model.photograph_noise import photograph_sigma
+from dae_lightning.schema import Seed, check
 
 Images = TypeVar("Images")  # an array, a tensor, a PIL image, or a list or tuple of these
 Function = Callable[[Tensor, int], Tensor]  # of a batch and the place of its first image among all
-BYTES = {np.dtype(np.uint8), torch.uint8}
-BYTE_LIKE = 16  # floats that exceed it, none of them negative, are taken for values from 0 to 255
 BATCH_PIXELS = 2**20  # floats per batch; it affects the results by rounding only
 
 
@@ -32,6 +32,10 @@ class Denoiser:
     list or tuple of single ones. They are uint8, 0 to 255, or of a floating type; clean ones lie in [0, 1], noisy ones
     anywhere. Noisy uint8 images have been clipped, which only a model trained with `noise.clip` has seen: give others
     floats where you can.
+
+    A model of patches takes photographs of any size from its patch upwards, (H, W) or (3, H, W), many (N, H, W) or
+    (N, 3, H, W), or a list of single ones of different sizes; they may also be uint16, 0 to 65535. `encode` and
+    `decode` are of its patches.
 
     The network computes in float32 on `device` ("auto": a CUDA GPU if there is one, else the CPU), in batches (a list
     one by one), so that its memory does not grow with the number of images. Tensors come back on their own device.
@@ -45,6 +49,8 @@ class Denoiser:
         if not isinstance(model, DenoisingAutoencoder):
             remedy = "Denoiser.load reads a run folder or a checkpoint"
             raise TypeError(f"model is {type(model).__name__}: must be a DenoisingAutoencoder; {remedy}")
+        if model.patches and len(model.input_shape) != 2:
+            raise ConfigError(f"model.input_shape={model.input_shape}: patches of photographs must be (H, W)")
         self.model = model.eval().to(_device(device), torch.float32)
 
     @classmethod
@@ -56,22 +62,42 @@ class Denoiser:
         """
         return cls(load_model(find_checkpoint(checkpoint)), device)
 
-    def __call__(self, images: Images, sigma: Any = None) -> Images:
+    def __call__(self, images: Images, sigma: Any = None, stride: int | None = None) -> Images:
         """Denoised images, of the type, dtype, shape and range of `images`.
 
         `sigma`, of their noise, is a number or one per image, for a network that takes it: else it is estimated.
+        `stride`, for a model of patches, is how many pixels lie between one patch and the next: 1 is best and slowest,
+        None is 3.
 
         Raises:
-            ConfigError: a sigma of a wrong value or number, or for a network that cannot use it.
+            ConfigError: a sigma of a wrong value or number, or for a network that cannot use it; a wrong stride.
         """
-        network, shape = self.model.network, self.model.input_shape
-        if sigma is None:
-            denoised: Images = self._apply(lambda batch, _: network(batch), images)
-            return denoised
-        if not network.takes_sigma:
+        network, patch, step = self.model.network, self.model.input_shape, self.checked_stride(stride)
+        if sigma is not None and not network.takes_sigma:
             raise ConfigError(f"sigma={sigma}: network={network.kind} cannot use it; leave it out")
-        told = sigma_of_each(sigma, images, shape)
-        return self._apply(lambda batch, first: network(batch, told[first : first + len(batch)]), images)  # type: ignore[no-any-return]
+        told = None if sigma is None else self._sigma_of_each(sigma, images)
+
+        def of_batch(batch: Tensor, first: int) -> Tensor:
+            return network(batch) if told is None else network(batch, told[first : first + len(batch)])  # type: ignore[no-any-return]
+
+        def of_photograph(batch: Tensor, place: int) -> Tensor:
+            denoised = []
+            for number, noisy in enumerate(batch, place):
+                level = None
+                if network.takes_sigma:
+                    level = photograph_sigma(noisy) if told is None else float(told[number])
+                denoised.append(denoise_photograph(network, patch, noisy, level, step))
+            return torch.stack(denoised) if denoised else batch
+
+        function = of_photograph if self.model.patches else of_batch
+        denoised: Images = self._apply(function, images, of_any_size=self.model.patches)
+        return denoised
+
+    def checked_stride(self, stride: int | None) -> int:
+        """The stride to use, of no meaning where the model takes whole images; raises ConfigError if it cannot be."""
+        if not self.model.patches and stride is not None:
+            raise ConfigError(f"stride={stride}: the model takes whole images, not patches; leave it out")
+        return checked_stride(stride, self.model.input_shape)
 
     def encode(self, images: Any) -> Any:
         """Codes `(latent,)` or `(N, latent)`: like `images`, but always floats, and arrays for PIL images."""
@@ -93,7 +119,7 @@ class Denoiser:
         noise, seed = self.model.noise, check(Seed, seed, "seed")
         if sigma is not None and noise.level != "sigma":
             raise ConfigError(f"sigma={sigma}: the model's noise, {noise}, has none; leave it out")
-        levels = None if sigma is None else sigma_of_each(sigma, images, self.model.input_shape)
+        levels = None if sigma is None else self._sigma_of_each(sigma, images)
 
         def corrupted(batch: Tensor, first: int) -> Tensor:
             places = torch.arange(first, first + len(batch))
@@ -102,92 +128,41 @@ class Denoiser:
             each = zip(levels[places].tolist(), batch.split(1), places.split(1), strict=True)
             return torch.cat([corrupt_each(noise.at(level), image, seed, place) for level, image, place in each])
 
-        return self._apply(corrupted, images, as_floats=True)
+        return self._apply(corrupted, images, as_floats=True, of_any_size=self.model.patches)
+
+    def _sigma_of_each(self, sigma: Any, images: Any) -> Tensor:
+        return sigma_of_each(sigma, images, shape_of(images) if self.model.patches else self.model.input_shape)
 
     @torch.no_grad()
-    def _apply(self, function: Function, values: Any, name: str = "images", as_floats: bool = False) -> Any:
+    def _apply(
+        self, function: Function, values: Any, name: str = "images", as_floats: bool = False, of_any_size: bool = False
+    ) -> Any:
         """`function` of all `values`, batch by batch, in their type; bytes and pictures may become floats."""
         shape = self.model.input_shape if name == "images" else (self.model.latent,)
+        if of_any_size and not isinstance(values, (list, tuple)):
+            shape = shape_of(values)
 
         def apply(part: Any, first: int = 0, in_list: bool = False) -> Any:
-            batch = to_tensor(part, shape, self.model.device, name, in_list)
-            return like(function(batch, first), part, shape, as_floats)
+            own = shape_of(part) if of_any_size else shape
+            batch = to_tensor(part, own, self.model.device, name, in_list, of_any_size)
+            if of_any_size:
+                self._check_size(own, part)
+            return like(function(batch, first), part, own, as_floats)
 
         if isinstance(values, (list, tuple)):
             return type(values)(apply(value, place, in_list=True) for place, value in enumerate(values))
         if getattr(values, "ndim", 0) <= len(shape):  # a single one, or of a wrong type
             return apply(values)
-        size = max(1, BATCH_PIXELS // math.prod(self.model.input_shape))
+        size = max(1, BATCH_PIXELS // math.prod(shape))
         firsts = range(0, max(1, len(values)), size)  # no images are one batch, whose result has the right type
         results = [apply(values[first : first + size], first) for first in firsts]
         return torch.cat(results) if isinstance(values, Tensor) else np.concatenate(results, dtype=results[0].dtype)
 
-
-def to_tensor(values: Any, shape: tuple[int, ...], device: torch.device, name: str, in_list: bool) -> Tensor:
-    """`values` as float32 (N, *shape) on `device`, bytes scaled to [0, 1].
-
-    Raises:
-        TypeError, ValueError: values of another type or shape, or not finite.
-    """
-    if isinstance(values, Image) and name == "images":
-        mode = mode_of(shape)
-        if values.mode != mode:
-            remedy = f"{mode} (see PIL's image.convert)" if mode else "NumPy arrays or tensors"
-            raise TypeError(f"images are {values.mode}: must be {remedy}")
-        values = pixels(values).reshape(*shape[:-2], values.height, values.width)
-    if not isinstance(values, (np.ndarray, Tensor)):
-        kinds = "NumPy arrays, tensors or PIL images, or a list of single ones"
-        raise TypeError(f"{name} are {type(values).__name__}: must be {kinds}")
-    is_bytes = name == "images" and values.dtype in BYTES
-    if not is_bytes and not (values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"):
-        right = "uint8 (0 to 255) or floating point (clean ones in [0, 1])" if name == "images" else "floating point"
-        raise TypeError(f"{name} are {values.dtype}: must be {right}")
-    came = tuple(values.shape)
-    if came != shape and (in_list or came[1:] != shape):
-        right = f"{shape} each in a list" if in_list else f"{shape} or (N, {', '.join(map(str, shape))})"
-        raise ValueError(f"{name} are {came}: must be {right}")
-    if isinstance(values, np.ndarray):
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, which is refused below
-            values = torch.from_numpy(np.array(values, dtype=np.uint8 if is_bytes else np.float32))
-    tensor: Tensor = values.to(device).float().reshape(-1, *shape) / (255 if is_bytes else 1)
-    if not tensor.isfinite().all():
-        raise ValueError(f"{name} hold NaN or infinity: must be finite")
-    # noise that is strong enough for such values makes some of them negative
-    if name == "images" and tensor.numel() and tensor.min() >= 0 and (high := tensor.max()) > BYTE_LIKE:
-        raise ValueError(f"images reach {high:.3g}: divide by 255; clean floats lie in [0, 1]")
-    return tensor
-
-
-def sigma_of_each(sigma: Any, images: Any, shape: tuple[int, ...]) -> Tensor:
-    """`sigma`, a number or one for each of `images`, as (N,); raises ConfigError."""
-    several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) > len(shape)
-    count = len(images) if several else 1
-    if np.ndim(sigma) == 0:
-        return torch.full((count,), check(NonNegative, sigma, "sigma"), dtype=torch.float64)
-    levels = torch.as_tensor(np.asarray(sigma, dtype=float))
-    if levels.shape != (count,) or not bool((levels.isfinite() & (levels >= 0)).all()):
-        given = f"sigma of shape {tuple(levels.shape)}, lowest {levels.min():g}, highest {levels.max():g}"
-        raise ConfigError(f"{given}: must be one number for each of the {count} images, at least 0")
-    return levels
-
-
-def like(results: Tensor, values: Any, shape: tuple[int, ...], as_floats: bool) -> Any:
-    """`results` (N, ...) of `values` of that `shape` in the type, dtype, range and device of `values`.
-
-    A single one comes back single. With `as_floats` bytes come back as float32, and PIL images as arrays.
-    """
-    is_picture = isinstance(values, Image)
-    is_bytes = is_picture or values.dtype in BYTES
-    if is_picture or tuple(values.shape) == shape:
-        results = results[0]
-    if is_bytes and not as_floats:
-        results = results.mul(255).round().byte()
-    if isinstance(values, Tensor):
-        return results.to(values.device, results.dtype if is_bytes else values.dtype)
-    array = results.cpu().numpy()
-    if is_picture:
-        return array if as_floats else picture(array)
-    return array if is_bytes else array.astype(values.dtype, copy=False)
+    def _check_size(self, shape: tuple[int, ...], came: Any) -> None:
+        height, width = self.model.input_shape
+        if len(shape) < 2 or shape[-2] < height or shape[-1] < width:
+            given = f"{came.width}x{came.height}" if isinstance(came, Image) else tuple(came.shape)
+            raise ValueError(f"images are {given}: must be (H, W) or (3, H, W), at least {height} and {width}")
 
 
 def _device(name: str) -> torch.device:

@@ -14,8 +14,10 @@ import numpy as np
 from PIL.Image import Resampling
 
 from dae_lightning import config
+from dae_lightning.data.photograph_files import read_photograph, write_photograph
 from dae_lightning.data.pictures import FORMATS, Bytes, mode_of, picture, pixels, read_picture, write_picture
 from dae_lightning.errors import CheckpointError, ConfigError, DataError, printable
+from dae_lightning.inference.photograph_files import denoise_photographs, noise_level_notes
 
 if TYPE_CHECKING:
     from dae_lightning.inference.denoiser import Denoiser
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
 GZIP = b"\x1f\x8b"  # how packed files begin
 IDX = (b"\0\0\x08\x03", b"\0\0\x08\x04")  # how images in the MNIST format begin: bytes, in three or four dimensions
 RAW = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2", ".pef")  # cameras' raw files
-UNSUPPORTED = (".gif", ".webp", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
-MARGIN = 1.25  # an estimate of sigma that is this much outside the training's is still inside
+UNSUPPORTED = (".gif", ".heic", ".avif", ".jp2", *RAW)  # reported as skipped, not silently passed over
 NAMED = 3  # how many files a note names
 
 
@@ -59,7 +60,7 @@ def find_images(images: str, output: str) -> ImageFiles:
     else:  # a single file was meant, whatever its name
         files, targets = [source], {source: folder / source.name}
     if not targets and not errors:
-        raise DataError(f"images={images}: holds no PNG, JPEG, BMP or TIFF images, and no MNIST files")
+        raise DataError(f"images={images}: holds no PNG, JPEG, WebP, BMP or TIFF images, and no MNIST files")
     for target in targets.values():
         if target.exists() and target.resolve().is_relative_to(source.resolve()):
             raise ConfigError(f"output={output}: would overwrite {target}, one of the images; give another folder")
@@ -72,7 +73,7 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, or of a model whose inputs are not pictures.
-        ConfigError: a sigma for noise that has none, or a missing device.
+        ConfigError: a sigma for noise that has none, a key that is for other models, or a missing device.
         DataError: at the end, if a file was skipped.
     """
     from tqdm import tqdm
@@ -81,6 +82,9 @@ def denoise(settings: config.Denoise, checkpoint: Path, images: ImageFiles) -> N
 
     denoiser = Denoiser.load(checkpoint, settings.device)
     shape = denoiser.model.input_shape
+    denoiser.checked_stride(settings.stride)
+    if denoiser.model.patches and settings.resize:
+        raise ConfigError("resize=true: the model takes photographs of any size; leave it out")
     if mode_of(shape) is None:
         raise CheckpointError(f"checkpoint={settings.checkpoint}: takes {shape}, which are not pictures")
     network, noise = denoiser.model.network, denoiser.model.noise
@@ -140,16 +144,29 @@ def denoise_file(denoiser: "Denoiser", settings: config.Denoise, source: Path, t
         if mode != "L":
             raise DataError("holds grey images, the model takes colour ones")
         notes: list[str] = []
-        denoised = torch.from_numpy(_denoised(images, denoiser, settings, seed, notes))
-        write_idx(target, denoised.view(stored.shape))
+        if denoiser.model.patches:
+            images = np.stack(denoise_photographs(list(images), denoiser, settings, seed, notes))
+        else:
+            images = _denoised(images, denoiser, settings, seed, notes)
+        write_idx(target, torch.from_numpy(images).view(stored.shape))
         return len(images), notes
+    if denoiser.model.patches:
+        values, format, notes, exif = read_photograph(source)
+        (values,) = denoise_photographs([values], denoiser, settings, seed, notes)
+        write_photograph(target, values, _named(source, format, notes), exif)
+        return 1, notes
     image, format, notes = read_picture(source, mode)
     (denoised,) = _denoised(pixels(image)[None], denoiser, settings, seed, notes)
+    write_picture(target, picture(denoised), _named(source, format, notes))
+    return 1, notes
+
+
+def _named(source: Path, format: str, notes: list[str]) -> str:
+    """The format that a file's name says."""
     named = FORMATS.get(source.suffix.lower(), format)
     if named != format:
         notes.append(f"holds {format}, but is named and written as {named}")
-    write_picture(target, picture(denoised), named)
-    return 1, notes
+    return named
 
 
 def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, seed: int, notes: list[str]) -> Bytes:
@@ -177,24 +194,15 @@ def _denoised(images: Bytes, denoiser: "Denoiser", settings: config.Denoise, see
 
 
 def _noise_level(noisy: Any, denoiser: "Denoiser") -> list[str]:
-    """What there is to say of the noise in images (N, *input_shape): its sigma where the network goes by its estimate.
-
-    And for any network, whether it was trained on such noise.
-    """
+    """What there is to say of the noise in images (N, *input_shape)."""
     import torch
 
     from dae_lightning.model.noise_level import estimate_sigma
 
-    model = denoiser.model
-    if model.noise.level != "sigma" or min(noisy.shape[-2:]) < 2 or not len(noisy):
+    if denoiser.model.noise.level != "sigma" or min(noisy.shape[-2:]) < 2 or not len(noisy):
         return []
-    sigma = float(estimate_sigma(torch.from_numpy(noisy / 255 if noisy.dtype == np.uint8 else noisy)).median())
-    low, high = min(model.noise.levels()), max(model.noise.levels())
-    outside = not low / MARGIN <= sigma <= high * MARGIN
-    if not outside and not model.network.takes_sigma:
-        return []
-    trained = f"{low:g} to {high:g}" if low < high else f"{low:g}"
-    return [f"sigma of the noise is about {sigma:.2g}" + outside * f", and the model was trained at {trained}"]
+    sigma = estimate_sigma(torch.from_numpy(noisy / 255 if noisy.dtype == np.uint8 else noisy)).median()
+    return noise_level_notes(float(sigma), denoiser.model)
 
 
 def _resized(images: Bytes, width: int, height: int) -> Bytes:

@@ -322,7 +322,7 @@ def test_a_truncated_image_is_refused_by_name(tmp_path: Path, suffix: str, keep:
     whole = cut.read_bytes()
     assert len(whole) > 500
     cut.write_bytes(whole[:keep])
-    reasons = ("is empty", "holds no PNG, JPEG, BMP or TIFF image", "cannot be read (")
+    reasons = ("is empty", "holds no PNG, JPEG, WebP, BMP or TIFF image", "cannot be read (")
     assert load_error(tmp_path).startswith(tuple(f"{cut} {reason}" for reason in reasons))
 
 
@@ -330,7 +330,7 @@ def test_text_in_an_image_s_name_and_a_link_to_nothing_are_refused_by_name(tmp_p
     save(tmp_path / "a.png", pixels(0, 5, 7))
     wrong = tmp_path / "b.png"
     wrong.write_text("not an image")
-    assert load_error(tmp_path) == f"{wrong} holds no PNG, JPEG, BMP or TIFF image"
+    assert load_error(tmp_path) == f"{wrong} holds no PNG, JPEG, WebP, BMP or TIFF image"
     wrong.unlink()
     wrong.symlink_to(tmp_path / "nowhere.png")
     assert load_error(tmp_path).startswith(f"{wrong} cannot be read (")
