@@ -202,6 +202,7 @@ class Export(Command):
 
 Baseline = Literal["noisy", "noisy_clipped", "mean_image", "wiener", "posterior_mean"]
 Filter = Literal["total_variation", "nl_means", "wavelet", "median", "gaussian_blur"]  # extra `baselines`
+OfPhotographs = Literal["bm3d"]  # extra `bm3d`
 
 
 class Evaluate(Command):
@@ -210,10 +211,12 @@ class Evaluate(Command):
     checkpoint: str | Annotated[tuple[str, ...], List, Field(min_length=1)]
     sigmas: Annotated[tuple[NonNegative, ...], List, Field(min_length=1)] | None
     probabilities: Annotated[tuple[Probability, ...], List, Field(min_length=1)] | None
-    methods: Annotated[tuple[Literal[Baseline, Filter], ...], List, Field(min_length=1)]
+    methods: Annotated[tuple[Literal[Baseline, Filter, OfPhotographs], ...], List, Field(min_length=1)] | None
     limit: Count | None
     eval_seed: Seed
     examples: Count
     probe: bool
     output: str
+    images: str | None = None
+    stride: Count | None = None
     data: DataKind | None = None  # Hydra has no value for a group from which nothing is chosen

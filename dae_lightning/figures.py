@@ -116,14 +116,15 @@ class Examples:
         return examples_figure(rows, f"{title}; {model.noise.title()}")
 
 
-def examples_figure(rows: Mapping[str, Tensor], title: str) -> Figure:
+def examples_figure(rows: Mapping[str, Tensor], title: str, zoom: float | None = None) -> Figure:
     """The same images in every row, a column each: `rows` maps a label to images (N, H, W) or (N, 3, H, W).
 
-    Grey from 0 to 1 whatever the values are, so that rows compare; what lies outside (noise does) is clipped.
+    Grey from 0 to 1 whatever the values are, so that rows compare; what lies outside (noise does) is clipped. A pixel
+    is `zoom` of the picture's wide; by default images of any size take the same space.
     """
     wall = montage(list(rows.values()))
     tile_height, tile_width = wall.shape[0] / len(rows), wall.shape[1] / len(next(iter(rows.values())))
-    scale = 0.9 / tile_width  # inches per pixel
+    scale = (zoom or 108 / tile_width) / 120  # inches per pixel
     figure = Figure(figsize=(scale * wall.shape[1], scale * wall.shape[0]), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))  # labels and title lie outside: they take the space that they need
     axes.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

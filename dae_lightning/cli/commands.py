@@ -155,8 +155,11 @@ def evaluate() -> None:
     """`dae-evaluate`."""
     with one_line_errors(config.Evaluate):
         settings = settings_from_command_line("evaluate", config.Evaluate)
-        if filters := [name for name in settings.methods if name in get_args(config.Filter)]:
+        methods = settings.methods or ()
+        if filters := [name for name in methods if name in get_args(config.Filter)]:
             checks.require("baselines", f"methods=[{','.join(filters)}]", "skimage", "pywt")
+        if "bm3d" in methods:
+            checks.require("bm3d", "methods=[bm3d]", "bm3d")
         if settings.probe:
             checks.require("baselines", "probe=true", "sklearn")
         checkpoints = find_checkpoints(settings.checkpoint)

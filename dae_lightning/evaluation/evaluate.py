@@ -16,7 +16,8 @@ from dae_lightning.data.chunks import ChunkLoader
 from dae_lightning.data.datamodule import EVAL_BATCH, as_float
 from dae_lightning.evaluation.estimators import Estimate, Fixed, Unsuited
 from dae_lightning.evaluation.inputs import load_images, recorded_data
-from dae_lightning.evaluation.methods import METHODS, Condition, Method, level_name, make_conditions, model_methods
+from dae_lightning.evaluation.methods import Condition, Method, chosen, level_name, make_conditions, model_methods
+from dae_lightning.evaluation.photographs import evaluate_photographs
 from dae_lightning.evaluation.probe import probe
 from dae_lightning.evaluation.report import evaluation_table, write_csv, write_json
 from dae_lightning.figures import Curve, Examples, curve_figure, examples_figure, probe_figure, save_figure
@@ -32,15 +33,18 @@ SCORES = ("psnr", "psnr_ci95", "ssim", "bce", "bce_excess")
 def evaluate(settings: config.Evaluate, checkpoints: Mapping[str, Path], folder: Path) -> None:
     """Leave evaluation.csv, evaluation.json, denoising_curve.png and gallery.png in `folder`, and print a table.
 
-    With `probe` also probe.csv and probe.png. `checkpoints` are files, by what the user called them. Everything is
-    computed on the CPU.
+    With `probe` also probe.csv and probe.png; of models of patches what `photographs.py` says. `checkpoints` are files,
+    by what the user called them. Everything is computed on the CPU.
 
     Raises:
         CheckpointError, ConfigError, DataError: one line each.
     """
     models = {place: load_model(path) for place, path in checkpoints.items()}
+    if settings.images is not None or any(model.patches for model in models.values()):
+        evaluate_photographs(settings, models, checkpoints, folder)
+        return
     conditions = make_conditions(settings, models)
-    methods = [*model_methods(models), *(METHODS[name] for name in settings.methods)]
+    methods = [*model_methods(models), *chosen(settings.methods)]
     data = settings.data or recorded_data(checkpoints)
     images = load_images(data, models)
     train = images.for_training()  # with those that a run held out: they chose its checkpoint

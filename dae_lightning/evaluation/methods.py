@@ -70,6 +70,16 @@ METHODS = {
 }
 
 
+DEFAULT = ("noisy", "noisy_clipped", "mean_image", "wiener", "posterior_mean")
+
+
+def chosen(names: Sequence[str] | None) -> list[Method]:
+    """The methods of these names, or of DEFAULT; raises ConfigError."""
+    if unsuited := [name for name in names or () if name not in METHODS]:
+        raise ConfigError(f"methods=[{','.join(unsuited)}]: only for photographs, with images=FOLDER")
+    return [METHODS[name] for name in names or DEFAULT]
+
+
 def model_methods(models: Models) -> list[Method]:
     """The models, those that take sigma also told that of the noise.
 

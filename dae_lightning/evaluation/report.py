@@ -78,6 +78,25 @@ def evaluation_table(methods: Mapping[str, Sequence[Mapping[str, Any]]], level: 
     return "\n".join(lines)
 
 
+def photographs_table(means: Sequence[Mapping[str, Any]], titles: Mapping[tuple[str, str], str], images: int) -> str:
+    """PSNR and SSIM, a line per method and a column per sigma; `means` are the rows of evaluation.csv of that name.
+
+    `titles` are the methods' by their name and checkpoint.
+    """
+    width, lines = max(map(len, titles.values())) + 2, []
+    for clip in sorted({row["clip"] for row in means}):
+        noise = "clipped and rounded to 8 bits" if clip else "not clipped"
+        lines.append(f"mean of {images:,} photographs, noise {noise}: PSNR in dB, SSIM; seconds for a photograph")
+        sigmas = dict.fromkeys(row["sigma"] for row in means)
+        lines.append(f"{'sigma * 255':>{width}}" + "".join(f"{255 * sigma:10.4g}{'':8}" for sigma in sigmas))
+        for key, title in titles.items():
+            mine = [row for row in means if (row["method"], row["checkpoint"]) == key and row["clip"] == clip]
+            cells = "".join(f"{row['psnr']:10.2f}{row['ssim']:8.3f}" for row in mine)
+            lines.append(f"{title:{width}}{cells}{sum(row['seconds'] for row in mine) / len(mine):10.2f} s")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
 def _finite(value: Any) -> Any:
     """The same with None for every number that is not finite."""
     if isinstance(value, Mapping):
