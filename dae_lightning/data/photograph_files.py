@@ -46,13 +46,13 @@ def read_photograph(path: Path) -> Photograph:
         DataError: as `read_picture`.
     """
     with opened(path) as (file, image):
-        exif, deep, kind = _kept_exif(image), bits_of(image) > 8, kind_of(image)
+        deep, kind = bits_of(image) > 8, kind_of(image)
         mode = "L" if "grey" in kind or "1-bit" in kind else "RGB"
         eight, format, notes = decoded(image, mode)
         values: Samples = pixels(eight)
         if deep and len(notes) == 1 and (samples := _deep(file)) is not None:  # only the depth was converted
             values, notes = samples, []
-        return Photograph(values, format, notes, exif)
+        return Photograph(values, format, notes, _kept_exif(file))
 
 
 def write_photograph(path: Path, values: Samples, format: str, exif: bytes) -> None:
@@ -68,8 +68,7 @@ def write_photograph(path: Path, values: Samples, format: str, exif: bytes) -> N
 
 def _deep(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
     """Pixels (H, W) or (3, H, W) of more than 8 bits, upright, scaled to 16; None where Pillow cannot give them."""
-    file.seek(0)
-    image = open_image(file)
+    image = _reopened(file)
     if not image.mode.startswith("I"):
         colour = deep_colour.read(file)
         return None if colour is None else np.ascontiguousarray(colour.transpose(2, 0, 1))
@@ -78,9 +77,15 @@ def _deep(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
     return (values * 65535).round().astype(np.uint16)
 
 
-def _kept_exif(image: Image.Image) -> bytes:
+def _reopened(file: IO[bytes]) -> Image.Image:
+    """The image in a file again, of which only the header has been read."""
+    file.seek(0)
+    return open_image(file)
+
+
+def _kept_exif(file: IO[bytes]) -> bytes:
     """What EXIF data say of the photograph."""
-    said, kept = image.getexif(), Image.Exif()
+    said, kept = _reopened(file).getexif(), Image.Exif()
     for tag in KEPT:
         if tag in said:
             kept[tag] = dict(said.get_ifd(tag)) if tag in (0x8769, 0x8825) else said[tag]

@@ -22,9 +22,9 @@ PATIENCE = 3.0  # seconds, after which a bar is shown
 # has the same sigma in each
 OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1 / 2, 0, -1 / 2], [1 / 6, -1 / 3, 1 / 6]])
 OPPONENT = OPPONENT / OPPONENT.norm(dim=1, keepdim=True)
-# the luminance of white is the square root of 3: planes are shrunk by that, and sigma, so that grey lies in [0, 1]
-SHRINK = 1 / math.sqrt(3)
-MIDDLE = torch.tensor([0.0, 0.5, 0.5])  # of what a shrunken plane can hold, less that of [0, 1]
+# planes are scaled, and sigma with them, and moved, into [0, 1]: the luminance of white is the square root of 3
+SCALES = (1 / math.sqrt(3),) * 3
+MIDDLES = (0.0, 0.5, 0.5)
 
 
 def checked_stride(stride: int | None, patch: tuple[int, ...]) -> int:
@@ -57,15 +57,13 @@ def denoise_photograph(
     with tqdm(total=steps, unit=" rows", delay=PATIENCE, disable=hidden, leave=False, dynamic_ncols=True) as progress:
         if noisy.dim() == 2:
             return _denoised(network, patch, noisy, sigma, stride, progress).clamp_(0, 1)
-        sigma = None if sigma is None else sigma * SHRINK
         result = torch.zeros_like(noisy)
-        for weights, middle in zip(OPPONENT.to(noisy), MIDDLE.tolist(), strict=True):
-            plane = torch.tensordot(weights, noisy, 1).mul_(SHRINK).add_(middle)
-            denoised = _denoised(network, patch, plane, sigma, stride, progress).sub_(middle).div_(SHRINK)
-            for colour, weight in zip(
-                result, weights.tolist(), strict=True
-            ):  # the transform's inverse is its transpose
-                colour.add_(denoised, alpha=weight)
+        for weights, scale, middle in zip(OPPONENT.to(noisy), SCALES, MIDDLES, strict=True):
+            plane = torch.tensordot(weights, noisy, 1).mul_(scale).add_(middle)
+            level = None if sigma is None else sigma * scale
+            denoised = _denoised(network, patch, plane, level, stride, progress).sub_(middle).div_(scale)
+            for number, weight in enumerate(weights.tolist()):  # the inverse of the transform is its transpose
+                result[number].add_(denoised, alpha=weight)
         return result.clamp_(0, 1)
 
 
