@@ -106,7 +106,9 @@ def test_the_notebook_in_two_lines_with_torchvisions_own_data_set(tmp_path: Path
         {"callbacks": [EarlyStopping("val/denoising/bce")]},
         {"callbacks": [ModelSummary(max_depth=2)], "enable_model_summary": True},
     ],
-    ids=str,
+    ids=lambda flags: ", ".join(
+        name if isinstance(value, list) else f"{name}={value}" for name, value in flags.items()
+    ),
 )
 def test_it_trains_with_what_the_trainer_offers(flags: dict[str, Any]) -> None:
     learning, fit = model(), trainer(**flags)

@@ -60,7 +60,7 @@ def _write_png(file: IO[bytes], values: Samples, exif: bytes) -> None:
     rows[1:, 1:] -= rows[:-1, 1:].copy()
     chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)}
     chunks |= {b"eXIf": exif.removeprefix(b"Exif\0\0")} if exif else {}
-    chunks |= {b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks |= {b"IDAT": zlib.compress(rows.tobytes()), b"IEND": b""}
     file.write(b"\x89PNG\r\n\x1a\n")
     for kind, data in chunks.items():
         file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))

@@ -25,7 +25,7 @@ from dae_lightning.files import replacing
 # by whom, its resolution; and two directories of more of them
 KEPT = (*range(270, 273), 282, 283, 296, 305, 306, 315, 316, 33432, *range(0x9C9B, 0x9CA0), 0x8769, 0x8825)
 
-Samples = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
+Samples = np.ndarray[Any, np.dtype[Any]]  # uint8 or uint16
 
 
 class Photograph(NamedTuple):

@@ -47,13 +47,19 @@ def of_models(models: Mapping[str, DenoisingAutoencoder], stride: int | None) ->
         network, patch = model.network, model.input_shape
         denoise = partial(denoise_photograph, network, patch, stride=checked_stride(stride, patch), bar=False)
         if not network.takes_sigma:
-            found.append(Method("model", lambda noisy, sigma, denoise=denoise: denoise(noisy), place, title))
+            found.append(Method("model", _untold(denoise), place, title))
             continue
-        found.append(
-            Method("model", lambda noisy, sigma, denoise=denoise: denoise(noisy, photograph_sigma(noisy)), place, title)
-        )
+        found.append(Method("model", _estimating(denoise), place, title))
         found.append(Method("model_told", denoise, place, f"{title}, told sigma", in_gallery=False))
     return found
+
+
+def _untold(denoise: Callable[..., Tensor]) -> Denoise:
+    return lambda noisy, _: denoise(noisy)
+
+
+def _estimating(denoise: Callable[..., Tensor]) -> Denoise:
+    return lambda noisy, _: denoise(noisy, photograph_sigma(noisy))
 
 
 def classical(names: Sequence[str], strengths: Strengths) -> list[Method]:

@@ -29,7 +29,8 @@ def denoise_photographs(
 
     from dae_lightning.model.photograph_noise import photograph_sigma
 
-    model, noisy, told = denoiser.model, list[Any](photographs), settings.sigma
+    model, noisy = denoiser.model, list[Any](photographs)
+    told: Any = settings.sigma
     height, width = model.input_shape
     for photograph in photographs:
         rows, columns = photograph.shape[-2:]

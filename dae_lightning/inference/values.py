@@ -49,14 +49,14 @@ def to_tensor(
         array = np.array(values) if values.mode == "I;16" else pixels(values)
         values = array.reshape(*shape[:-2], values.height, values.width)
     if not isinstance(values, (np.ndarray, Tensor)):
-        kinds = "NumPy arrays, tensors or PIL images, or a list of single ones"
-        raise TypeError(f"{name} are {type(values).__name__}: must be {kinds}")
+        remedy = "NumPy arrays, tensors or PIL images, or a list of single ones"
+        raise TypeError(f"{name} are {type(values).__name__}: must be {remedy}")
     whole = {} if name == "codes" else WHOLE if of_any_size else BYTES
     white = whole.get(values.dtype)
     if not white and not (values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"):
-        right = [f"{kind} (0 to {white})" for kind, white in whole.items() if isinstance(kind, np.dtype)]
+        kinds = [f"{kind} (0 to {white})" for kind, white in whole.items() if isinstance(kind, np.dtype)]
         clean = " (clean ones in [0, 1])" if whole else ""
-        raise TypeError(f"{name} are {values.dtype}: must be {' or '.join([*right, 'floating point'])}{clean}")
+        raise TypeError(f"{name} are {values.dtype}: must be {' or '.join([*kinds, 'floating point'])}{clean}")
     came = tuple(values.shape)
     if came != shape and (in_list or came[1:] != shape):
         right = f"{shape} each in a list" if in_list else f"{shape} or (N, {', '.join(map(str, shape))})"
