@@ -34,7 +34,8 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob(
 
 NOT_RUN = "# not run by the tests: "  # in a block, with the reason
 RUN_BY_THE_GATE = "python -m pip install -e"  # .ci/run reads these from the README
-PYTHON = {"README.md", "docs/using.md", "docs/extending.md"}  # a test below, or in test_export.py, runs them
+# a test below, or in test_export.py or test_photographs.py, runs them
+PYTHON = {"README.md", "docs/using.md", "docs/extending.md", "docs/photographs.md"}
 
 
 def blocks(page: str, language: str = "python") -> list[str]:

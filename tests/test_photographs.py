@@ -24,6 +24,7 @@ from dae_lightning.evaluation.evaluate import evaluate
 from dae_lightning.inference import photographs
 from dae_lightning.inference.files import denoise, find_images
 from dae_lightning.model.photograph_noise import photograph_sigma
+from tests.test_documentation import blocks, undescribed
 
 NOISE = {"kind": "gaussian_range", "mean": 0.0, "low": 1 / 255, "high": 75 / 255}
 RESIDUAL = {"kind": "residual", "depth": 2}
@@ -225,6 +226,13 @@ def test_wrong_settings_are_refused_in_one_line() -> None:
         ordinary(picture)
     with pytest.raises(ConfigError, match=r"patches of photographs must be \(H, W\)$"):
         Denoiser(DenoisingAutoencoder((3, 5, 5), 4, NOISE, patches=True), "cpu")
+
+
+def test_the_page_on_photographs_uses_them_as_it_is_written(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    (block,) = blocks("docs/photographs.md")
+    exec(block.replace("outputs/...", str(save(make(), tmp_path / "model.ckpt"))), names)
+    assert [one.shape for one in names["denoised"]] == [(3, 120, 160), (50, 160)]
 
 
 # --- how noisy a photograph is --------------------------------------------------------------------------------------
@@ -459,6 +467,10 @@ def test_the_table_has_each_photograph_and_their_mean(
     printed = capsys.readouterr().out
     assert "mean of 3 photographs, noise not clipped: PSNR in dB, SSIM; seconds for a photograph\n" in printed
     assert "model, told sigma " in printed
+
+
+def test_its_files_and_columns_and_keys_are_described(evaluated: Callable[..., Path]) -> None:
+    assert undescribed(evaluated("sigmas=[0.1]", "limit=1")) == []
 
 
 def test_the_noise_depends_on_the_seed_and_on_nothing_else(evaluated: Callable[..., Path]) -> None:
