@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -23,9 +24,10 @@ from dae_lightning.files import replacing
 
 # EXIF tags of a photograph, rather than of how its pixels are stored: what it shows, with what and when it was taken,
 # by whom, its resolution; and two directories of more of them
-KEPT = (*range(270, 273), 282, 283, 296, 305, 306, 315, 316, 33432, *range(0x9C9B, 0x9CA0), 0x8769, 0x8825)
+DIRECTORIES = (0x8769, 0x8825)  # EXIF's own, GPS
+KEPT = (*range(270, 273), 282, 283, 296, 305, 306, 315, 316, 33432, *range(0x9C9B, 0x9CA0), *DIRECTORIES)
 
-Samples = np.ndarray[Any, np.dtype[Any]]  # uint8 or uint16
+Samples = NDArray[Any]  # uint8 or uint16
 
 
 class Photograph(NamedTuple):
@@ -52,7 +54,7 @@ def read_photograph(path: Path) -> Photograph:
         values: Samples = pixels(eight)
         if deep and len(notes) == 1 and (samples := _deep(file)) is not None:  # only the depth was converted
             values, notes = samples, []
-        return Photograph(values, format, notes, _kept_exif(file))
+        return Photograph(values, format, notes, _kept_exif(file, notes))
 
 
 def write_photograph(path: Path, values: Samples, format: str, exif: bytes) -> None:
@@ -66,7 +68,7 @@ def write_photograph(path: Path, values: Samples, format: str, exif: bytes) -> N
             picture(values).save(file, format=format, exif=exif, **OPTIONS.get(format, {}))
 
 
-def _deep(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
+def _deep(file: IO[bytes]) -> NDArray[np.uint16] | None:
     """Pixels (H, W) or (3, H, W) of more than 8 bits, upright, scaled to 16; None where Pillow cannot give them."""
     image = _reopened(file)
     if not image.mode.startswith("I"):
@@ -83,10 +85,14 @@ def _reopened(file: IO[bytes]) -> Image.Image:
     return open_image(file)
 
 
-def _kept_exif(file: IO[bytes]) -> bytes:
+def _kept_exif(file: IO[bytes], notes: list[str]) -> bytes:
     """What EXIF data say of the photograph."""
-    said, kept = _reopened(file).getexif(), Image.Exif()
-    for tag in KEPT:
-        if tag in said:
-            kept[tag] = dict(said.get_ifd(tag)) if tag in (0x8769, 0x8825) else said[tag]
-    return kept.tobytes() if len(kept) else b""
+    try:
+        said, kept = _reopened(file).getexif(), Image.Exif()
+        for tag in KEPT:
+            if tag in said:
+                kept[tag] = dict(said.get_ifd(tag)) if tag in DIRECTORIES else said[tag]
+        return kept.tobytes() if len(kept) else b""
+    except Exception:  # of many types, as in damaged pictures; these are whole
+        notes.append("EXIF data left out, since they are damaged")
+        return b""

@@ -43,23 +43,22 @@ def of_models(models: Mapping[str, DenoisingAutoencoder], stride: int | None) ->
     """The models, estimating sigma; and those that take it also told it."""
     found = []
     for place, model in models.items():
-        title = "model" if len(models) == 1 else f"model, {place}"
-        network, patch = model.network, model.input_shape
-        denoise = partial(denoise_photograph, network, patch, stride=checked_stride(stride, patch), bar=False)
-        if not network.takes_sigma:
-            found.append(Method("model", _untold(denoise), place, title))
-            continue
-        found.append(Method("model", _estimating(denoise), place, title))
-        found.append(Method("model_told", denoise, place, f"{title}, told sigma", in_gallery=False))
+        patch, title = model.input_shape, "model" if len(models) == 1 else f"model, {place}"
+        told = partial(denoise_photograph, model.network, patch, stride=checked_stride(stride, patch), bar=False)
+        if model.network.takes_sigma:
+            found.append(Method("model", partial(_estimating, told), place, title))
+            found.append(Method("model_told", told, place, f"{title}, told sigma", in_gallery=False))
+        else:
+            found.append(Method("model", partial(_blind, told), place, title))
     return found
 
 
-def _untold(denoise: Callable[..., Tensor]) -> Denoise:
-    return lambda noisy, _: denoise(noisy)
+def _estimating(denoise: Denoise, noisy: Tensor, sigma: float) -> Tensor:
+    return denoise(noisy, photograph_sigma(noisy))
 
 
-def _estimating(denoise: Callable[..., Tensor]) -> Denoise:
-    return lambda noisy, _: denoise(noisy, photograph_sigma(noisy))
+def _blind(denoise: Callable[[Tensor], Tensor], noisy: Tensor, sigma: float) -> Tensor:
+    return denoise(noisy)
 
 
 def classical(names: Sequence[str], strengths: Strengths) -> list[Method]:
@@ -83,12 +82,10 @@ def bm3d(noisy: Tensor, sigma: float) -> Tensor:
 
 def strengths_of(names: Sequence[str], sigmas: Sequence[float], crops: Tensor | None) -> Strengths:
     """The strength of each filter at each sigma: the best on `crops` (N, H, W) uint8, or else the usual one."""
-    found: Strengths = {}
-    for name in (name for name in names if name in FILTERS):
-        found[name] = {
-            sigma: USUAL[name]
-            if crops is None
-            else Filter.fit(FILTERS[name], crops, GaussianNoise(0.0, sigma)).strength
-            for sigma in sigmas
-        }
-    return found
+    if crops is None:
+        return {name: dict.fromkeys(sigmas, USUAL[name]) for name in names if name in FILTERS}
+
+    def best(name: str, sigma: float) -> float:
+        return Filter.fit(FILTERS[name], crops, GaussianNoise(0.0, sigma)).strength
+
+    return {name: {sigma: best(name, sigma) for sigma in sigmas} for name in names if name in FILTERS}

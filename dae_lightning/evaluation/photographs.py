@@ -78,6 +78,8 @@ def evaluate_photographs(
 
     titles = {(method.name, method.checkpoint): method.title for method in methods}
     print(photographs_table([row for row in rows if row["picture"] == "mean"], titles, len(files)))
+    if settings.methods is None and not strengths:
+        print("left out: total_variation, nl_means and wavelet, which need the extra [baselines]")
     if strengths:
         best = "" if crops is None else f"the best on {len(crops)} crops of the training's photographs"
         print(f"strengths of the filters: {best or 'the usual ones'}")

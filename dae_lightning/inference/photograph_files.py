@@ -5,6 +5,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dae_lightning import config
 from dae_lightning.data.photograph_files import Samples
@@ -29,27 +30,36 @@ def denoise_photographs(
 
     from dae_lightning.model.photograph_noise import photograph_sigma
 
-    model, noisy = denoiser.model, list[Any](photographs)
-    told: Any = settings.sigma
+    model = denoiser.model
     height, width = model.input_shape
     for photograph in photographs:
         rows, columns = photograph.shape[-2:]
         if rows < height or columns < width:
             raise DataError(f"is {columns}x{rows} pixels; the model takes {width}x{height} and larger")
+    noisy: list[Any] = list(photographs)
     if settings.corrupt:  # as floats, since whole numbers would clip the noise
         noisy = denoiser.corrupt(noisy, settings.sigma, seed)
-    whites = [np.iinfo(photograph.dtype).max for photograph in photographs]
     takes_sigma = model.network.takes_sigma
-    if settings.sigma is None and (takes_sigma or (model.noise.in_range and not settings.corrupt)) and noisy:
-        scales = [1] * len(noisy) if settings.corrupt else whites
-        floats = (torch.from_numpy(one.astype(np.float32) / scale) for one, scale in zip(noisy, scales, strict=True))
-        told = [photograph_sigma(one) for one in floats]
-        notes += noise_level_notes(median(told), model)
+    told: float | list[float] | None = settings.sigma
+    # of a model that never saw clipped noise, the clipping is what there is to say
+    if noisy and told is None and (takes_sigma or (model.noise.in_range and not settings.corrupt)):
+        estimates = [photograph_sigma(torch.from_numpy(as_floats(one))) for one in noisy]
+        notes += noise_level_notes(median(estimates), model)
+        told = estimates
     denoised = denoiser(noisy, told if takes_sigma else None, settings.stride)
-    if not settings.corrupt:
-        return denoised
-    each = zip(denoised, photographs, whites, strict=True)
-    return [(one * white).round().astype(photograph.dtype) for one, photograph, white in each]
+    if settings.corrupt:
+        each = zip(denoised, photographs, strict=True)
+        denoised = [(one * white_of(came)).round().astype(came.dtype) for one, came in each]
+    return denoised
+
+
+def as_floats(photograph: NDArray[Any]) -> NDArray[Any]:
+    """float32: whole numbers scaled to [0, 1], floats as they are."""
+    return photograph.astype(np.float32) / (white_of(photograph) if photograph.dtype.kind == "u" else 1)
+
+
+def white_of(photograph: Samples) -> int:
+    return np.iinfo(photograph.dtype).max
 
 
 def noise_level_notes(sigma: float, model: "DenoisingAutoencoder") -> list[str]:

@@ -54,9 +54,9 @@ def to_tensor(
     whole = {} if name == "codes" else WHOLE if of_any_size else BYTES
     white = whole.get(values.dtype)
     if not white and not (values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"):
-        kinds = [f"{kind} (0 to {white})" for kind, white in whole.items() if isinstance(kind, np.dtype)]
+        named = [f"{kind} (0 to {highest})" for kind, highest in whole.items() if isinstance(kind, np.dtype)]
         clean = " (clean ones in [0, 1])" if whole else ""
-        raise TypeError(f"{name} are {values.dtype}: must be {' or '.join([*kinds, 'floating point'])}{clean}")
+        raise TypeError(f"{name} are {values.dtype}: must be {' or '.join([*named, 'floating point'])}{clean}")
     came = tuple(values.shape)
     if came != shape and (in_list or came[1:] != shape):
         right = f"{shape} each in a list" if in_list else f"{shape} or (N, {', '.join(map(str, shape))})"

@@ -30,7 +30,7 @@ def photograph_sigma(picture: Tensor) -> float:
     clipped = bool(picture.min() >= 0 and picture.max() <= 1)
     planes = picture.reshape(-1, *picture.shape[-2:])
     step = math.ceil(math.sqrt(planes.numel() / MOST))
-    patches = planes.unfold(1, SIDE, step).unfold(2, SIDE, step).reshape(-1, SIDE, SIDE).double()
+    patches = planes.unfold(1, SIDE, step).unfold(2, SIDE, step).reshape(-1, SIDE, SIDE).double().cpu()
     if clipped:
         patches = patches[((patches > 0) & (patches < 1)).flatten(1).any(1)]
     rows, columns = patches.diff(dim=1), patches.diff(dim=2)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dae_lightning.data.idx import read_idx
 from dae_lightning.data.image_folder import ImageFolder
+from dae_lightning.data.photograph_files import read_photograph, write_photograph
 from dae_lightning.data.pictures import read_picture
 from dae_lightning.errors import DataError
 from tests.faults.mutations import mutated_bytes
@@ -74,3 +75,24 @@ def test_five_hundred_mutations_of_a_picture_are_refused_or_decoded(
                 assert "\n" not in str(error)  # noqa: PT017
                 refused += 1
     assert refused > 100
+
+
+@pytest.mark.parametrize(("name", "depth"), [("a.png", 16), ("a.tif", 16), ("a.webp", 8), ("a.jpg", 8)])
+def test_two_hundred_mutations_of_a_photograph_are_refused_or_decoded(tmp_path: Path, name: str, depth: int) -> None:
+    path, exif = tmp_path / name, Image.Exif()
+    exif[0x010F], exif[0x8769], exif[0x8825] = "Maker", {0x9003: "2019:01:01 00:00:00"}, {2: (52.0, 30.0, 0.0)}
+    values = np.random.default_rng(0).integers(0, 2**depth, (3, 20, 30)).astype(f"uint{depth}")
+    write_photograph(path, values, Image.registered_extensions()[path.suffix], exif.tobytes())
+    for mutated in mutated_bytes(path.read_bytes(), 200):
+        path.write_bytes(mutated)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                photograph = read_photograph(path)
+            except DataError as error:
+                assert "\n" not in str(error)  # noqa: PT017
+            else:
+                assert photograph.values.dtype in (np.uint8, np.uint16)
+                write_photograph(
+                    tmp_path / f"written{path.suffix}", photograph.values, photograph.format, photograph.exif
+                )
