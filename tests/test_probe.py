@@ -49,7 +49,7 @@ def test_the_minimum_is_where_the_gradients_are_zero() -> None:
     x = x / x.square().mean().sqrt()
     excess = classify.probabilities(features) - F.one_hot(labels)  # of the probabilities over the labels
     assert excess.mean(0).abs().max() < 2e-5  # the bias
-    assert ((x.T @ excess + 3 * torch.from_numpy(classify.regression.coef_.T).double()) / 300).abs().max() < 5e-5
+    assert ((x.T @ excess + 3 * torch.from_numpy(classify.regression.coef_.T).double()) / 300).abs().max() < 2e-4
 
 
 def test_the_classifier_knows_no_axes_and_no_units() -> None:
