@@ -12,7 +12,6 @@ import torch
 from dae_lightning import DenoisingAutoencoder, GaussianRange, ImageDataModule
 from dae_lightning.data.patches import Patches
 from dae_lightning.errors import CheckpointError, ConfigError
-from dae_lightning.model.metrics import mse
 from dae_lightning.training.callbacks import History
 from dae_lightning.training.many_steps import ManySteps
 from dae_lightning.training.run import train
@@ -99,13 +98,16 @@ def test_many_steps_are_the_textbooks_steps(photographs: Path) -> None:
 # --- loss=mse -------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_the_mean_squared_error_before_clipping() -> None:
-    clean, sigma = torch.rand(3, 7, 7), torch.tensor([0.1, 0.2, 0.3])
-    noisy = 4 * torch.randn(3, 7, 7)
-    for network, told in (("dense", ()), ("residual", (sigma,))):
-        model = DenoisingAutoencoder((7, 7), 6, GaussianRange(0.0, 0.1, 0.3), {"kind": network}, loss="mse")
-        expected = mse(model.network.regress(noisy, *told), clean).mean()
-        torch.testing.assert_close(model.loss(noisy, clean, *told), expected)
+def test_the_loss_is_the_mean_squared_error_before_clipping_over_the_sigma_that_is_told() -> None:
+    clean, noisy, sigma = torch.rand(3, 7, 7), 4 * torch.randn(3, 7, 7), torch.tensor([0.0, 0.2, 0.3])
+    dense, residual = (
+        DenoisingAutoencoder((7, 7), 6, GaussianRange(0.0, 0.1, 0.3), {"kind": network}, loss="mse")
+        for network in ("dense", "residual")
+    )
+    torch.testing.assert_close(dense.loss(noisy, clean), (dense.network(noisy) - clean).square().mean())
+    each = (residual.network.regress(noisy, sigma) - clean).square().mean((1, 2))
+    expected = (each / torch.tensor([0.5 / 255, 0.2, 0.3])).mean()
+    torch.testing.assert_close(residual.loss(noisy, clean, sigma), expected)
 
 
 @pytest.mark.parametrize("network", ["dense", "sigma_aware"])

@@ -38,7 +38,7 @@ def test_it_is_its_equations(depth: int) -> None:
     net, y, s = network(depth), noisy(), SIGMA[:, None]
     level = (s / 0.05).log() @ net.level.weight.T + net.level.bias
     shift = (level * torch.sigmoid(level)) @ net.shift.weight.T + net.shift.bias
-    code = (y.flatten(1) - y.mean((1, 2))[:, None]) / (s**2 + 0.15**2).sqrt()
+    code = (y.flatten(1) - y.mean((1, 2))[:, None]) / (s**2 + 0.05**2).sqrt()
     assert len(net.layers) == depth
     for number, layer in enumerate(net.layers):
         code = (code @ layer.weight.T + layer.bias + (shift if number == 0 else 0)).clamp(min=0)

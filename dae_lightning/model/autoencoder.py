@@ -15,9 +15,10 @@ from dae_lightning import kinds
 from dae_lightning.errors import ConfigError
 from dae_lightning.model.checkpoint import LoadedFromPlainValues
 from dae_lightning.model.image_checks import check_clean, check_images, check_shape, in_our_names
-from dae_lightning.model.metrics import TASKS, ImageQuality
+from dae_lightning.model.metrics import TASKS, ImageQuality, mse
 from dae_lightning.model.network import Network
 from dae_lightning.model.noise import Noise, corrupt_each, sigma_of_each
+from dae_lightning.model.noise_level import LEAST_SIGMA
 from dae_lightning.model.residual import ResidualNetwork  # noqa: F401  # registers itself
 from dae_lightning.randomness import derive, generator
 from dae_lightning.schema import Seed, check
@@ -115,10 +116,12 @@ class DenoisingAutoencoder(LoadedFromPlainValues):
     def loss(self, noisy: Tensor, clean: Tensor, *sigma: Tensor) -> Tensor:
         """Mean loss of the denoised images against the clean ones; override it for another loss.
 
-        `sigma` (B,) is of the noise: there only for a network that is told it in training.
+        `sigma` (B,) is of the noise: there only for a network that is told it in training. The squared error of each
+        image is then divided by its sigma, with which it grows: else the strongest noise alone would count.
         """
         if self.loss_kind == "mse":
-            return F.mse_loss(self.network.regress(noisy, *sigma).to(clean.dtype), clean)
+            error = mse(self.network.regress(noisy, *sigma).to(clean.dtype), clean)  # (B,)
+            return (error / sigma[0].clamp(min=LEAST_SIGMA) if sigma else error).mean()
         logits = self.network.logits(noisy, *sigma).to(clean.dtype)  # from bfloat16 under autocast
         return F.binary_cross_entropy_with_logits(logits, clean)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dae_lightning.errors import ConfigError
 
+LEAST_SIGMA = 0.5 / 255  # that a network can be told in training; less is taken for this
 NORMAL_MEDIAN = 0.6745  # of |N(0, 1)|
 # (sigma, what the details say) of a picture whose pixels are clipped to [0, 1]: half of it black, half every grey alike
 CLIPPED = (
