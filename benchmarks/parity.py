@@ -34,9 +34,14 @@ def tolerance(figure: str) -> float:
     return 0.1 if figure.endswith("psnr") else 0.003
 
 
+def kept(file: Path) -> dict[str, Any]:
+    """Figures by experiment and seed."""
+    return json.loads(file.read_text()) if file.exists() else {}  # type: ignore[no-any-return]
+
+
 def keras(root: str) -> None:
     """Run what the cache lacks, an experiment and a seed at a time."""
-    results = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+    results = kept(CACHE)
     for seed in SEEDS:
         for experiment, (latent, sigma) in EXPERIMENTS.items():
             if (name := f"{experiment}, seed {seed}") not in results:
@@ -49,7 +54,7 @@ def keras(root: str) -> None:
 
 def original(experiment: str) -> list[dict[str, Any]]:
     """What is known of an experiment under Keras 2, a result for each seed."""
-    return [result for name, result in json.loads(CACHE.read_text()).items() if name.startswith(experiment)]
+    return [result for name, result in kept(CACHE).items() if name.startswith(experiment)]
 
 
 def figures_of(result: dict[str, Any]) -> Figures:
@@ -86,7 +91,7 @@ def compare(experiment: str, keras: list[Figures], ours: list[Figures]) -> bool:
 
 def add(sweep: Path) -> None:
     """Keep the figures of the finished jobs of a sweep over experiments and seeds."""
-    known = json.loads(OURS.read_text()) if OURS.exists() else {}
+    known = kept(OURS)
     for file in sorted(sweep.glob("*/job.json")):
         job = json.loads(file.read_text())
         said = dict(override.split("=", 1) for override in job["overrides"])
@@ -98,7 +103,7 @@ def add(sweep: Path) -> None:
 def main(*sweeps: str) -> bool:
     for sweep in sweeps:
         add(Path(sweep))
-    ours = json.loads(OURS.read_text())
+    ours = kept(OURS)
     within = [
         compare(
             experiment,

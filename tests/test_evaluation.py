@@ -120,6 +120,14 @@ def test_the_noise_on_an_image_depends_on_no_other_image_and_no_method() -> None
     assert alone[1] != alone[0]
 
 
+def test_the_bar_counts_the_batches_of_denoising(capsys: pytest.CaptureFixture[str]) -> None:
+    images, noisy = torch.zeros(700, 2, 2, dtype=torch.uint8), (METHODS["noisy"], lambda noisy: noisy)
+    with tqdm(total=3) as bar:
+        for level in (1.0, None):  # reconstruction is not counted, since it takes next to no time
+            measure(Condition("denoising", level, GaussianNoise(0.0, 1.0)), [noisy], batches(images), 0, bar)
+        assert bar.n == bar.total
+
+
 def test_a_method_that_will_take_over_a_minute_is_announced_after_its_first_batch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from dae_lightning.sweeps.jobs import Job, differing, folder_of
 from dae_lightning.sweeps.run_jobs import tell
 from dae_lightning.training import run as training
 from dae_lightning.training.many_steps import FusedAdam
+from tests.conftest import Settings
 from tests.faults.kills import differing_bits, outcome
 from tests.faults.processes import Training, before, small
 
@@ -180,3 +181,17 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "seed=0" / "job.json").write_text("{broken")
     with pytest.raises(CheckpointError, match="job.json: cannot be read; delete the folder to run the job again"):
         folder_of({}, tmp_path / "seed=0", tmp_path)
+
+
+@pytest.mark.parametrize("key", ["callbacks", "loss", "network.negative_slope", "noise.clip"])
+def test_a_job_that_ran_before_a_key_existed_is_the_job_with_its_default(settings: Settings, key: str) -> None:
+    now = settings().model_dump(serialize_as_any=True, mode="json")
+    earlier, other = json.loads(json.dumps(now)), json.loads(json.dumps(now))
+    *groups, name = key.split(".")
+    for group in groups:
+        earlier, other = earlier[group], other[group]
+    del earlier[name]
+    other[name] = "another"
+    whole = [now | {groups[0]: part} if groups else part for part in (earlier, other)]
+    assert differing(whole[0], now) == []
+    assert differing(whole[0], whole[1]) == [key]

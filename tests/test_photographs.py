@@ -553,3 +553,11 @@ def test_what_cannot_be_evaluated_is_one_line(evaluated: Callable[..., Path], tm
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken.png holds no PNG, JPEG, WebP, BMP or TIFF image$"):
         evaluated(f"images={tmp_path / 'broken.png'}")
+
+
+def test_texture_is_not_taken_for_noise() -> None:
+    random = torch.Generator().manual_seed(0)
+    picture = torch.linspace(0.2, 0.8, 128).repeat(128, 1)
+    picture[:, 64:] += 0.1 * torch.randn(128, 64, generator=random)  # as rough as noise, of a part only
+    noisy = picture + 0.02 * torch.randn(128, 128, generator=random)
+    assert photograph_sigma(noisy) == pytest.approx(0.02, rel=0.1)

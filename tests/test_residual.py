@@ -99,3 +99,13 @@ def test_what_it_cannot_do_is_one_line() -> None:
         model.decode(torch.zeros(1, 12))
     with pytest.raises(ValueError, match=r"^loss=mae: must be one of bce, mse$"):
         DenoisingAutoencoder((7, 7), 12, NOISE, loss="mae")
+
+
+def test_validation_tells_the_network_what_training_would() -> None:
+    told = DenoisingAutoencoder((5, 5), 6, GaussianRange(0.0, 0.1, 0.3), {"kind": "residual"}, loss="mse")
+    torch.nn.init.normal_(told.network.noise.weight)
+    clean, places = torch.rand(3, 5, 5), torch.arange(3)
+    noisy, (sigma,) = told.corrupt_fixed(clean, places), told.fixed_sigma(clean, places)
+    told.judge("val", clean, noisy, sigma)
+    expected = (told.network(noisy, sigma) - clean).square().mean()
+    torch.testing.assert_close(told.quality["val_denoising"].compute()["mse"].float(), expected)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from dae_lightning.data.pictures import open_image
 
 FORMATS = ("PNG", "TIFF")
+DIRECTORIES = (0x8769, 0x8825)  # EXIF tags that hold more tags: EXIF's own, GPS
 LOWER = {  # Pillow's name of the samples in a file -> the name under which it takes the lower bytes for the upper ones
     "RGB;16B": "RGB;16L",
     "RGB;16L": "RGB;16B",
@@ -25,7 +26,8 @@ Samples = np.ndarray[Any, np.dtype[np.uint16]]  # (H, W, 3)
 
 def read(file: IO[bytes]) -> Samples | None:
     """The pixels of a file, upright; None if Pillow does not know its samples by one of the names above."""
-    upper, lower = _opened(file), _opened(file)
+    lower: Any
+    upper, lower = open_image(file), open_image(file)
     tiles = []
     for tile in lower.tile:
         name, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
@@ -37,11 +39,6 @@ def read(file: IO[bytes]) -> Samples | None:
     values <<= 8
     values |= np.array(ImageOps.exif_transpose(lower))
     return values
-
-
-def _opened(file: IO[bytes]) -> Any:
-    file.seek(0)
-    return open_image(file)
 
 
 def write(file: IO[bytes], values: Samples, format: str, exif: bytes) -> None:
@@ -72,7 +69,7 @@ def _write_tiff(file: IO[bytes], values: Samples, exif: bytes) -> None:
     said = Image.Exif()
     said.load(exif)
     for tag in said:
-        tags[tag] = dict(said.get_ifd(tag)) if tag in (0x8769, 0x8825) else said[tag]
+        tags[tag] = dict(said.get_ifd(tag)) if tag in DIRECTORIES else said[tag]
     tags[256], tags[257], tags[258] = width, height, (16,) * channels  # size, bits a sample
     tags[259], tags[262], tags[277], tags[284] = 1, 2, channels, 1  # not compressed, RGB, not in planes
     tags[273], tags[278], tags[279] = 0, height, values.nbytes  # one strip, which follows

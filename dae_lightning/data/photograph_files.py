@@ -24,8 +24,7 @@ from dae_lightning.files import replacing
 
 # EXIF tags of a photograph, rather than of how its pixels are stored: what it shows, with what and when it was taken,
 # by whom, its resolution; and two directories of more of them
-DIRECTORIES = (0x8769, 0x8825)  # EXIF's own, GPS
-KEPT = (*range(270, 273), 282, 283, 296, 305, 306, 315, 316, 33432, *range(0x9C9B, 0x9CA0), *DIRECTORIES)
+KEPT = (*range(270, 273), 282, 283, 296, 305, 306, 315, 316, 33432, *range(0x9C9B, 0x9CA0), *deep_colour.DIRECTORIES)
 
 Samples = NDArray[Any]  # uint8 or uint16
 
@@ -70,7 +69,7 @@ def write_photograph(path: Path, values: Samples, format: str, exif: bytes) -> N
 
 def _deep(file: IO[bytes]) -> NDArray[np.uint16] | None:
     """Pixels (H, W) or (3, H, W) of more than 8 bits, upright, scaled to 16; None where Pillow cannot give them."""
-    image = _reopened(file)
+    image = open_image(file)
     if not image.mode.startswith("I"):
         colour = deep_colour.read(file)
         return None if colour is None else np.ascontiguousarray(colour.transpose(2, 0, 1))
@@ -79,19 +78,13 @@ def _deep(file: IO[bytes]) -> NDArray[np.uint16] | None:
     return (values * 65535).round().astype(np.uint16)
 
 
-def _reopened(file: IO[bytes]) -> Image.Image:
-    """The image in a file again, of which only the header has been read."""
-    file.seek(0)
-    return open_image(file)
-
-
 def _kept_exif(file: IO[bytes], notes: list[str]) -> bytes:
     """What EXIF data say of the photograph."""
     try:
-        said, kept = _reopened(file).getexif(), Image.Exif()
+        said, kept = open_image(file).getexif(), Image.Exif()
         for tag in KEPT:
             if tag in said:
-                kept[tag] = dict(said.get_ifd(tag)) if tag in DIRECTORIES else said[tag]
+                kept[tag] = dict(said.get_ifd(tag)) if tag in deep_colour.DIRECTORIES else said[tag]
         return kept.tobytes() if len(kept) else b""
     except Exception:  # of many types, as in damaged pictures; these are whole
         notes.append("EXIF data left out, since they are damaged")

@@ -97,7 +97,8 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], Image.Image]]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """The image in a file, of which only the header is read."""
+    """The image in a file, from its beginning, of which only the header is read."""
+    file.seek(0)
     try:
         return Image.open(file, formats=sorted(set(FORMATS.values())))
     except UnidentifiedImageError:

@@ -34,6 +34,8 @@ WITHOUT_EFFECT = (
     "cuda_graph",
     "trainer.enable_progress_bar",
 )  # settings on which no result depends
+# what came with a later version: what it was before
+BEFORE = {"callbacks": {"kind": "none"}, "loss": "bce", "network.negative_slope": 0.3, "noise.clip": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +134,7 @@ def differing(recorded: Any, config: Any, key: str = "") -> list[str]:
         within = f"{key}." if key else ""
         names = sorted(recorded.keys() | config.keys())
         return [one for name in names for one in differing(recorded.get(name), config.get(name), within + name)]
-    # what came with a later version, and is as it was before
-    later = recorded is None and (config is False or config in ({"kind": "none"}, "bce"))
-    return [] if recorded == config or later else [key]
+    return [] if recorded == config or (recorded is None and key in BEFORE and config == BEFORE[key]) else [key]
 
 
 def by_key(overrides: Iterable[str]) -> dict[str, str]:

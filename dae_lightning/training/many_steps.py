@@ -109,13 +109,13 @@ class ManySteps(DenoisingAutoencoder):
         """Until `max_steps`; None without such a limit."""
         return None if self.max_steps is None else max(0, self.max_steps - self.batches_seen)
 
-    def _take_step(self, clean: Tensor, noisy: Tensor, *sigma: Tensor) -> Tensor:
-        """One optimiser step; its loss."""
-        mine, *corrupted = (share(part, self._rank) for part in (clean, noisy, *sigma))
-        loss = self.loss(corrupted[0], mine, *corrupted[1:])
+    def _take_step(self, *batch: Tensor) -> Tensor:
+        """One optimiser step on clean and noisy images, and sigma for a network that is told it; its loss."""
+        clean, noisy, *sigma = (share(part, self._rank) for part in batch)
+        loss = self.loss(noisy, clean, *sigma)
         loss.backward()
         if self._rank.size > 1:  # gradients and loss of the whole batch
-            loss = average(loss, self.parameters(), len(mine), len(clean))
+            loss = average(loss, self.parameters(), len(clean), len(batch[0]))
         # on a GPU reading every loss would wait for every step: see _account
         if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
             raise self._divergence(value, self.batches_seen - 1)
