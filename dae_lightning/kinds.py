@@ -40,12 +40,15 @@ class GaussianRange(NoiseKind):
     mean: Finite
     low: Positive
     high: Positive
+    median: Positive | None = None
     clip: bool = False
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.low > self.high:
             raise ConfigError(f"low={self.low:g}: must be at most high={self.high:g}")
+        if self.median is not None and not self.low <= self.median <= self.high:
+            raise ConfigError(f"median={self.median:g}: must be from low={self.low:g} to high={self.high:g}")
         return self
 
 

@@ -15,6 +15,7 @@ from dae_lightning.schema import KINDS
 PROCESSES = [
     GaussianNoise(0.1, 2.0),
     GaussianRange(0.1, 0.5, 6.0),
+    GaussianRange(0.1, 0.5, 6.0, median=1.0),
     MaskingNoise(0.3),
     SaltAndPepperNoise(0.3),
 ]
@@ -79,6 +80,18 @@ def test_a_range_of_noise_has_one_log_uniform_sigma_per_image() -> None:
     assert abs(noise.mean() - mean) < 6 * math.sqrt((sigma**2).mean()) / math.sqrt(noise.numel())
 
 
+def test_a_range_with_a_median_is_log_normal_within_it() -> None:
+    n, low, high, median = 4000, 0.03, 8.0, 1.0
+    _, sigma = GaussianRange(0.0, low, high, median=median).corrupt_and_tell(torch.zeros(n, 1), generator(0))
+    assert sigma.amin() >= low * (1 - 1e-6)
+    assert sigma.amax() == pytest.approx(high, rel=1e-5)  # where 7 % of them lie
+    spread = math.log(high / low) / 4
+    quantile = torch.distributions.Normal(math.log(median), spread).cdf(sigma.log().sort().values)
+    inside = quantile < 0.9
+    distance = (quantile - (torch.arange(n) + 0.5) / n).abs()[inside].max()
+    assert distance < 1.95 / math.sqrt(n)  # exceeded once in a thousand
+
+
 def test_a_range_of_no_width_is_gaussian_noise() -> None:
     noise = GaussianRange(0.5, 2.0, 2.0).corrupt(CLEAN, generator(0)) - CLEAN
     assert abs(noise.mean() - 0.5) < 6 * 2 / math.sqrt(noise.numel())
@@ -122,6 +135,7 @@ def test_evaluation_noise_is_a_function_of_the_image_not_of_its_batch(noise: Noi
         (lambda: GaussianNoise(math.nan, 1), "mean=nan: must be a finite number"),
         (lambda: GaussianRange(0, 0, 1), "low=0: must be above 0"),
         (lambda: GaussianRange(0, 3, 2), "low=3: must be at most high=2"),
+        (lambda: GaussianRange(0, 1, 2, median=3), "median=3: must be from low=1 to high=2"),
         (
             lambda: Noise.of({"kind": "gaussian_range", "mean": 0, "low": 3, "high": 2}),
             "noise.low=3: must be at most high=2",

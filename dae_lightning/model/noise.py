@@ -72,8 +72,8 @@ class ClippableNoise(Noise):
         self.in_range = self.clip
 
     def settings(self) -> dict[str, Any]:
-        """Without `clip` where it is false: so they are in the checkpoints of earlier versions."""
-        return {name: value for name, value in super().settings().items() if value is not False}
+        """Without `clip` where it is false, and `median` where there is none: as in checkpoints of earlier versions."""
+        return {name: value for name, value in super().settings().items() if value is not False and value is not None}
 
     def title(self) -> str:
         return super().title().replace("clip 1", "clipped to bytes")
@@ -109,22 +109,32 @@ class GaussianRange(ClippableNoise):
     """clean + N(mean, sigma^2) per pixel, one sigma per image: the noise of blind denoising.
 
     sigma is log-uniform on [low, high], 0 < low <= high, so no scale is more likely than another; the model is
-    never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). Units and `clip` as above.
+    never told which one it sees (as DnCNN-B, Zhang et al. 2017, section III.D). With a `median` it is log-normal around
+    that (as in EDM, Karras et al. 2022, section 5), clipped to the range, a quarter of whose width is the standard
+    deviation of log sigma. Units and `clip` as above.
     """
 
     kind = "gaussian_range"
     low: float
     high: float
+    median: float | None
 
-    def __init__(self, mean: float, low: float, high: float, clip: bool = False) -> None:
-        super().__init__(mean=mean, low=low, high=high, clip=clip)
+    def __init__(
+        self, mean: float, low: float, high: float, clip: bool = False, median: float | None = None
+    ) -> None:
+        super().__init__(mean=mean, low=low, high=high, median=median, clip=clip)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.corrupt_and_tell(clean, generator)[0]
 
     def corrupt_and_tell(self, clean: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        low, high = math.log(self.low), math.log(self.high)
         log_sigma = clean.new_empty(len(clean), *[1] * (clean.dim() - 1))  # (B, 1, ..., 1)
-        sigma = log_sigma.uniform_(math.log(self.low), math.log(self.high), generator=generator).exp_()
+        if self.median is None:
+            log_sigma.uniform_(low, high, generator=generator)
+        else:
+            log_sigma.normal_(math.log(self.median), (high - low) / 4, generator=generator).clamp_(low, high)
+        sigma = log_sigma.exp_()
         noisy = self.stored(clean + self.mean + sigma * torch.empty_like(clean).normal_(generator=generator))
         return noisy, sigma.flatten()
 
