@@ -1,4 +1,4 @@
-"""One model of patches on the photographs of the literature, beside classical denoisers: quality, and seconds a picture.
+"""One model of patches on the photographs of the literature, beside classical denoisers.
 
     python -m benchmarks.photographs DIR OUT [KEY=VALUE ...]        (extras [baselines,bm3d])
 

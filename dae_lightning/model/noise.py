@@ -67,7 +67,7 @@ class ClippableNoise(Noise):
     mean: float
     clip: bool
 
-    def __init__(self, **parameters: float) -> None:
+    def __init__(self, **parameters: float | None) -> None:
         super().__init__(**parameters)
         self.in_range = self.clip
 
@@ -119,9 +119,7 @@ class GaussianRange(ClippableNoise):
     high: float
     median: float | None
 
-    def __init__(
-        self, mean: float, low: float, high: float, clip: bool = False, median: float | None = None
-    ) -> None:
+    def __init__(self, mean: float, low: float, high: float, clip: bool = False, median: float | None = None) -> None:
         super().__init__(mean=mean, low=low, high=high, median=median, clip=clip)
 
     def corrupt(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
