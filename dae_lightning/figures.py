@@ -19,7 +19,7 @@ from dae_lightning.randomness import generator
 
 INK = "#333333"
 TRAINING, DENOISING, RECONSTRUCTION = "#3b6fb6", "#d1672b", "#4a9a5b"
-MODEL_COLOURS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48")
+MODEL_COLOURS = (DENOISING, TRAINING, RECONSTRUCTION, "#8a4fa3", "#b03a48", "#2a9d9d", "#c9a227", "#d77fb0")
 WIDE = 5  # largest over smallest value from which on an axis of numbers is logarithmic
 LOSSES = {"bce": "binary cross-entropy", "mse": "mean squared error"}
 GREY = "#777777"  # of every method but models, told apart by their markers
