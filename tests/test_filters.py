@@ -1,5 +1,6 @@
 """The classical denoisers (extra [baselines])."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -49,6 +50,20 @@ def test_the_strength_grows_with_the_noise() -> None:
     strengths = [blur.strength for blur in blurs]
     assert strengths == sorted(set(strengths))
     assert strengths[0] < 0.25
+
+
+def test_a_dip_does_not_end_the_search_for_the_strength() -> None:
+    """As the scores of total variation have one, whose iteration may end early."""
+    tried = []
+
+    def grey(planes: np.ndarray, strength: float, sigma: float) -> np.ndarray:
+        """Of black images the better the darker: darkest at 4, but for dips at 1 and 1.4."""
+        tried.append(strength)
+        error = 0.9 if 1 <= strength < 2 else 0.1 + 0.1 * abs(np.log2(strength) - 2)
+        return np.full_like(planes, error)
+
+    assert Filter.fit(grey, torch.zeros(8, 5, 5, dtype=torch.uint8), GaussianNoise(0.0, 1.0)).strength == 4
+    assert max(tried) == pytest.approx(4 * 2**1.5)  # and not to the strongest
 
 
 def test_fitting_twice_chooses_the_same() -> None:

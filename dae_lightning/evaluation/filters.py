@@ -25,6 +25,7 @@ Planes = NDArray[np.float32]  # (N, H, W): grey images, or the channels of colou
 Denoise = Callable[[Planes, float, float], Planes]  # planes, strength, sigma of the noise
 
 FIT_IMAGES = 64
+PATIENCE = 3  # worse strengths in a row end the search, since wide windows take long; scores have smaller dips
 STRENGTHS = tuple(2 ** (step / 2) for step in range(-8, 17))  # 1/16 to 256: from the identity to flat images
 
 
@@ -45,13 +46,14 @@ class Filter:
         noisy = corrupt_each(noise, clean, derive(0, "filters"), indices)
         mean = noise.mean if isinstance(noise, GaussianNoise) else 0.0
         sigma = max(float((noisy - mean - clean).square().mean().sqrt()), 1e-4)
-        best, highest = cls(denoise, 0.0, sigma, mean), -np.inf
+        best, highest, worse = cls(denoise, 0.0, sigma, mean), -np.inf, 0
         for strength in STRENGTHS:
             candidate = cls(denoise, strength, sigma, mean)
             score = float(psnr(candidate(noisy), clean).mean())
-            if score < highest:  # and stronger ones are worse still; wide windows take long
+            if score >= highest:
+                best, highest, worse = candidate, score, 0
+            elif (worse := worse + 1) == PATIENCE:
                 break
-            best, highest = candidate, score
         return best
 
     def __call__(self, noisy: Tensor) -> Tensor:
