@@ -32,10 +32,15 @@ def read(path: Path) -> Images:
 
 def notebook(latent: int, sigma: float) -> Any:
     """784 -> noise -> latent -> LeakyReLU(0.3) -> 784 -> sigmoid, compiled with Adam and binary cross-entropy."""
+    rescaling, gaussian = keras.layers.Rescaling, keras.layers.GaussianNoise
+    if keras.__name__ == "tf_keras":
+        noise = [gaussian(sigma)]
+    else:  # Keras 3 refuses a standard deviation above 1
+        noise = [rescaling(1 / sigma), gaussian(1.0), rescaling(sigma)]
     layers = [
         keras.layers.Input((28, 28)),
         keras.layers.Flatten(),
-        keras.layers.GaussianNoise(sigma),
+        *noise,
         keras.layers.Dense(latent),
         keras.layers.LeakyReLU(0.3),
         keras.layers.Dense(784, activation="sigmoid"),
