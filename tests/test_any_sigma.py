@@ -60,6 +60,17 @@ def test_sigma_is_read_off_noisy_images_whatever_the_mean_of_their_noise(sigma: 
     assert estimate_sigma(colour).std() < estimates.std()
 
 
+@pytest.mark.parametrize("sigma", [0.05, 0.1])
+def test_an_images_own_edges_are_not_taken_for_noise(sigma: float) -> None:
+    clean = Glyphs(200, 1, 0).load().train.images.float() / 255
+    noisy = GaussianNoise(0.0, sigma).corrupt(clean, generator(1))
+    details = (noisy[:, :-1, :-1] - noisy[:, :-1, 1:] - noisy[:, 1:, :-1] + noisy[:, 1:, 1:]) / 2
+    by_median = details.abs().flatten(1).median(1).values / NORMAL_MEDIAN
+    excess, of_median = (estimate.median().item() / sigma - 1 for estimate in (estimate_sigma(noisy), by_median))
+    assert abs(excess) < 0.4 * of_median
+    assert estimate_sigma(noisy).std() < by_median.std()
+
+
 def test_images_without_noise_or_detail_have_none() -> None:
     assert estimate_sigma(torch.full((2, 5, 5), 0.5)).tolist() == [0, 0]
     ramp = torch.linspace(0, 1, 28).expand(1, 28, 28)

@@ -1,5 +1,6 @@
 """How noisy images are, by their own testimony: the standard deviation of Gaussian noise in each."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +11,10 @@ from dae_lightning.errors import ConfigError
 
 LEAST_SIGMA = 0.5 / 255  # that a network can be told in training; less is taken for this
 NORMAL_MEDIAN = 0.6745  # of |N(0, 1)|
+EDGE, DETAIL = 2.0, 2.5  # sigmas; what exceeds them is taken for the image's own
+ROUNDS = 4
+# variance of N(0, 1) between -DETAIL and DETAIL
+TRUNCATED = 1 - DETAIL * math.exp(-(DETAIL**2) / 2) * math.sqrt(2 / math.pi) / math.erf(DETAIL / math.sqrt(2))
 # (sigma, what the details say) of a picture whose pixels are clipped to [0, 1]: half of it black, half every grey alike
 CLIPPED = (
     *((0.0, 0.0), (0.1, 0.0695), (0.25, 0.1636), (0.5, 0.2956), (0.75, 0.3806), (1.0, 0.4331)),
@@ -21,20 +26,32 @@ CLIPPED = (
 def estimate_sigma(images: Tensor) -> Tensor:
     """Sigma of the noise in each of `images` (B, H, W) or (B, C, H, W), H and W at least 2: (B,), before any clipping.
 
-    The median size of the diagonal details of overlapping blocks of 2 x 2 pixels, over that of standard normal ones
-    (Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994). The mean of the noise does not matter.
-    What detail an image has of its own is taken for noise too, which counts where sigma is below 0.2.
+    Of white noise, the Haar details of a block of 2 x 2 pixels (horizontal, vertical, diagonal) are independent, and
+    each has the sigma of a pixel. The median size of the diagonal ones, over that of standard normal ones, is a first
+    estimate (Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994), in which an image's own detail
+    counts as noise. It is refined in `ROUNDS`, as in the sigma clipping of astronomers: only overlapping blocks count
+    that are flat by the estimate so far, without an edge or a detail larger than noise would make it; sigma is then the
+    root mean square of their diagonal details, over that of a normal distribution truncated alike. The mean of the
+    noise does not matter.
 
     An image that lies in [0, 1] is taken for a clipped one, as 8-bit pictures are: clipping leaves of strong noise only
-    part of its details, and the true sigma is looked up in `CLIPPED`, up to 4. Bias and spread: docs/any_sigma.md.
+    part of its details, which are no longer normal; the true sigma is looked up for the median in `CLIPPED`, up to 4.
+    Bias and spread: docs/any_sigma.md.
     """
     top, bottom = images[..., :-1, :], images[..., 1:, :]
-    rows = top - bottom
-    details = (rows[..., :-1] - rows[..., 1:]) / 2  # of N(0, sigma^2) per pixel, N(0, sigma^2)
-    sigma = _median(details.abs().flatten(1)) / NORMAL_MEDIAN
+    sums, differences = (top + bottom) / 2, (top - bottom) / 2
+    horizontal, vertical = sums[..., :-1] - sums[..., 1:], differences[..., :-1] + differences[..., 1:]
+    diagonal = (differences[..., :-1] - differences[..., 1:]).abs().flatten(1)
+    first = _median(diagonal) / NORMAL_MEDIAN
+    edges = torch.maximum(horizontal.abs(), vertical.abs()).flatten(1)
+    flatness, power = torch.maximum(edges / EDGE, diagonal / DETAIL), diagonal.square()
+    sigma = first
+    for _ in range(ROUNDS):
+        flat = (flatness < sigma[:, None]).to(power)
+        sigma = ((flat * power).sum(1) / (flat.sum(1).clamp(min=1) * TRUNCATED)).sqrt()
     pixels = images.flatten(1)
     clipped = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
-    return torch.where(clipped, before_clipping(sigma), sigma)
+    return torch.where(clipped, before_clipping(first), sigma)
 
 
 def sigma_of(noisy: Tensor, sigma: Tensor | float | None, between: tuple[float, float]) -> Tensor:
