@@ -4,11 +4,12 @@
 
 DIR holds `train` and `Set68` (Zhang et al. 2017). Trains `experiment=photographs noise.clip=false` on `train` alone, in
 the run folder OUT, with these keys; the same command resumes it. Then `dae-evaluate` on Set68: the model at more noise
-levels, and, which takes hours of one core, BM3D and the filters at three (licence of `bm3d`: non-commercial use only).
+levels, and, which takes half an hour of one core, BM3D and the filters at three (licence of `bm3d`: non-commercial use
+only).
 Claims:
 
 - told sigma, at least the mean PSNR of `PSNR`, and at most half of BM3D's time a picture;
-- at every sigma of `LEVELS`, told or estimating it, no lower than the noisy picture;
+- at every sigma of `PSNR` and `LEVELS`, told or estimating it, no lower than the noisy picture;
 - clean pictures come back, sigma estimated, at `CLEAN` dB or better on average.
 """
 
@@ -25,7 +26,7 @@ from dae_lightning.evaluation.photograph_inputs import find_photographs, read_gr
 from dae_lightning.model.metrics import psnr
 
 PSNR = {15: 30.8, 25: 28.4, 50: 25.4}  # dB by sigma of 255
-LEVELS = (5, 10, 15, 25, 35, 50, 75)  # of 255
+LEVELS = (5, 10, 35, 75)  # of 255, more of them
 CLEAN = 40.0
 CLASSICAL = "methods=[noisy,total_variation,nl_means,wavelet,bm3d]"
 
@@ -55,14 +56,15 @@ def main(root: str, run: str, *overrides: str) -> bool:
     print(f"clean pictures: {clean:.1f} dB (at least {CLEAN:g})")
 
     sigmas = ",".join(f"{level / 255:.6f}" for level in LEVELS)
-    rows = evaluate(run, test, "levels", f"sigmas=[{sigmas}]", "methods=[noisy]")
+    compared = evaluate(run, test, "evaluation", CLASSICAL)
+    rows = compared + evaluate(run, test, "levels", f"sigmas=[{sigmas}]", "methods=[noisy]")
     noisy = {row["sigma"]: row["psnr"] for row in rows if row["method"] == "noisy"}
-    models = [row for row in rows if row["method"] != "noisy"]
+    models = [row for row in rows if row["method"].startswith("model")]
     gain, where, how = min((row["psnr"] - noisy[row["sigma"]], row["sigma"], row["method"]) for row in models)
     good &= gain >= 0
     print(f"the least gain: {gain:.2f} dB, of {how} at sigma {where} (at least 0)")
 
-    by = {(row["method"], row["sigma"]): row for row in evaluate(run, test, "evaluation", CLASSICAL)}
+    by = {(row["method"], row["sigma"]): row for row in compared}
     for sigma, asked in PSNR.items():
         ours, bm3d = by["model_told", sigma], by["bm3d", sigma]
         good &= ours["psnr"] >= asked and ours["seconds"] <= bm3d["seconds"] / 2
